@@ -1,0 +1,1 @@
+"""What runs on a device: play, extract, report, update. Never imports a trainer."""

@@ -1,0 +1,1 @@
+"""What runs at the aggregator: merge, practise, precheck, distil, package, gate, release."""
