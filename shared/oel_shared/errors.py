@@ -1,15 +1,15 @@
 """Every error edge-oel raises on purpose.
 
-    OelError                 one clear line: what was seen, what was expected, what to do
-    +-- UsageError           the caller's input is wrong (exit code 2)
-    |   +-- ConfigError      a config file or key
-    |   +-- ModelFileError   a file that is not a GGUF model we can run
-    |   +-- NotInstalled     an extra is missing
-    +-- RefusedError         something from outside was refused; nothing changed
-    |   +-- ReportRefused    a report that breaks its schema or its size cap
-    |   +-- ReleaseRefused   a release whose bytes are not what its manifest says
-    +-- FederationError      Flower, a node or a deadline
-    +-- StateError           a folder or database is not in the state the command needs
+OelError                 one clear line: what was seen, what was expected, what to do
++-- UsageError           the caller's input is wrong (exit code 2)
+|   +-- ConfigError      a config file or key
+|   +-- ModelFileError   a file that is not a GGUF model we can run
+|   +-- NotInstalled     an extra is missing
++-- RefusedError         something from outside was refused; nothing changed
+|   +-- ReportRefused    a report that breaks its schema or its size cap
+|   +-- ReleaseRefused   a release whose bytes are not what its manifest says
++-- FederationError      Flower, a node or a deadline
++-- StateError           a folder or database is not in the state the command needs
 """
 
 from __future__ import annotations
