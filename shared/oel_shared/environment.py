@@ -73,7 +73,7 @@ class Environment(Protocol):
     def public_words(self) -> frozenset[str]:
         """Words of actions that belong to the family itself, not to a user.
 
-        Only these may stand in a lesson's template; every other word becomes a slot before a lesson is stored.
+        Only these may stand in a lesson's template; every other word becomes a slot first.
         """
         ...
 

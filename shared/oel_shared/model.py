@@ -32,7 +32,7 @@ class LanguageModel(Protocol):
     """A language model on this machine. Implementations: `LlamaModel`, `ScriptedModel`."""
 
     def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
-        """Unnormalised log p(choice + end-of-turn | prompt) in nats; one array of shape (len(choices),) a query.
+        """Unnormalised log p(choice + end-of-turn | prompt) in nats, one array (len(choices),) a query.
 
         Several queries go through the model at once. Raises: ValueError for a query without choices.
         """

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from oel_shared.errors import OelError, RefusedError, ReleaseRefused, ReportRefused
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 MAX_REPORT_BYTES = 16 * 1024
 """Cap of one compressed report."""
 MAX_PLAIN_BYTES = 1024 * 1024
