@@ -1,0 +1,93 @@
+"""From a spec such as `textworld:coin_collector?level=5` to an `Environment`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from oel_shared.environment import Environment
+from oel_shared.environments.options import did_you_mean, read_options
+from oel_shared.environments.scripted import OPTIONS as SCRIPTED_OPTIONS
+from oel_shared.environments.scripted import ScriptedEnvironment
+from oel_shared.environments.textworld_families import FAMILIES
+from oel_shared.environments.textworld_files import OPTIONS as FILE_OPTIONS
+from oel_shared.environments.textworld_files import TextWorldFiles
+from oel_shared.environments.textworld_games import TextWorldEnvironment
+from oel_shared.errors import UsageError
+
+BUILT_IN = (*(f"textworld:{family}" for family in FAMILIES), "scripted")
+
+
+def open_environment(spec: str, say: Callable[[str], None] | None = None) -> Environment:
+    """The environment that a spec names.
+
+    Args:
+        spec: `textworld:FAMILY`, `textworld:PATH` (a .z8 file or a folder of them), `scripted` or
+            `package.module:Class`, each with `?option=value&...`.
+        say: gets a progress line now and then while games are generated.
+
+    Raises: UsageError for a name, option or value that is not known, in one line.
+    """
+    name, query = _parse(spec)
+    if name == "scripted":
+        return ScriptedEnvironment(read_options(name, query, SCRIPTED_OPTIONS))
+    kind, _, rest = name.partition(":")
+    if kind == "textworld" and rest in FAMILIES:
+        return TextWorldEnvironment(rest, read_options(name, query, FAMILIES[rest].all_options), say)
+    if kind == "textworld" and _is_path(rest):
+        return TextWorldFiles(Path(rest).expanduser(), read_options("textworld:PATH", query, FILE_OPTIONS))
+    if kind != "textworld" and rest:
+        return _own(name, kind, rest, query)
+    raise _unknown(name)
+
+
+def _parse(spec: str) -> tuple[str, dict[str, str]]:
+    name, _, text = spec.strip().partition("?")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
+    except ValueError as error:
+        raise UsageError(
+            f"cannot read the options '{text}' of environment '{name}', expected option=value&option=value."
+        ) from error
+    twice = {key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1}
+    if twice:
+        raise UsageError(f"option '{min(twice)}' of environment '{name}' is given twice. Give it once.")
+    return name, dict(pairs)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or text.endswith(".z8") or (text != "" and Path(text).exists())
+
+
+def _own(name: str, module_name: str, class_name: str, query: dict[str, str]) -> Environment:
+    """A user's own class; options arrive as keyword arguments, as text."""
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise _unknown(name, f"there is no module '{error.name}'") from error
+    made_by = getattr(module, class_name, None)
+    if made_by is None:
+        raise _unknown(name, f"module '{module_name}' has no '{class_name}'")
+    try:
+        inspect.signature(made_by).bind(**query)
+    except TypeError as error:
+        raise UsageError(f"environment '{name}' cannot be made with these options: {error}.") from error
+    environment: Environment = made_by(**query)
+    missing = [part for part in ("family", "public_words", "games") if not hasattr(environment, part)]
+    if missing:
+        raise UsageError(
+            f"environment '{name}' lacks {', '.join(missing)}. See oel_shared.environment.Environment."
+        )
+    return environment
+
+
+def _unknown(name: str, why: str = "") -> UsageError:
+    reason = f": {why}" if why else ""
+    return UsageError(
+        f"no environment '{name}'{reason}. {did_you_mean(name, list(BUILT_IN))}"
+        f"Built in: {', '.join(BUILT_IN)}."
+        " Your own: 'textworld:PATH.z8' or 'package.module:Class'."
+    )

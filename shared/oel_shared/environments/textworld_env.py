@@ -1,0 +1,116 @@
+"""One play of a compiled TextWorld game."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oel_shared.environments.textworld_module import textworld_module
+from oel_shared.errors import OelError
+from oel_shared.types import Outcome, State
+
+_STATUS_LINE = re.compile(r"\n>[ \t]*-= .*\Z", re.DOTALL)
+"""The prompt and what the interpreter draws after it: `>      -= Kitchen =-0/1`, score and turns."""
+_SCORES = re.compile(r"\n\s*You scored -?\d+ out of .*\Z", re.DOTALL)
+"""The closing block with the numeric score and the interpreter's menu."""
+_STARS = re.compile(r"\*\*\*.*\*\*\*")
+
+
+def clean(text: str) -> str:
+    """A text of the game on one line, without status line, numeric scores and the interpreter's menu."""
+    return " ".join(_SCORES.sub("", _STATUS_LINE.sub("", text)).split())
+
+
+@dataclass(frozen=True, slots=True)
+class TextWorldGame:
+    """A compiled game on disk."""
+
+    id: str
+    family: str
+    max_turns: int
+    goal: str
+    file: Path
+
+    def start(self) -> TextWorldEpisode:
+        """A fresh episode, in about 20 ms; episodes are independent, each has an interpreter of its own."""
+        return TextWorldEpisode(self)
+
+
+class TextWorldEpisode:
+    """One running play. See `oel_shared.environment.Episode`."""
+
+    def __init__(self, game: TextWorldGame) -> None:
+        self._game = game
+        self._play = _open(game.file)
+        self._now = self._play.reset()
+        self._outcome: Outcome | None = None
+        # Not the game's opening text: that holds the objective, which spells the route.
+        self._state = State(game.goal, clean(self._now.description), self._legal())
+
+    @property
+    def state(self) -> State:
+        """What the player sees now; no actions once the episode is over."""
+        return self._state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """None while the episode runs."""
+        return self._outcome
+
+    @property
+    def score(self) -> float:
+        """Share of the game's maximum score, 0 to 1."""
+        return max(0.0, float(self._now.score or 0) / float(self._now.max_score or 1))
+
+    def step(self, action: str) -> str:
+        """Take one legal action; returns the feedback.
+
+        Raises: ValueError if the action is not legal now or the episode is over.
+        """
+        if self._outcome is not None:
+            raise ValueError(f"the episode is over: {self._outcome.reason}")
+        if action not in self._state.actions:
+            raise ValueError(f"{action!r} is not legal now; legal: {', '.join(self._state.actions)}")
+        self._now, _, _ = self._play.step(action)
+        closing = clean(self._now.feedback)
+        feedback = " ".join(_STARS.sub("", closing).split())
+        history = (*self._state.history, action)
+        self._outcome = self._judge(closing, len(history))
+        actions = () if self._outcome else self._legal()
+        self._state = State(self._game.goal, feedback, actions, history)
+        return feedback
+
+    def close(self) -> None:
+        """End the interpreter."""
+        self._play.close()
+
+    def _legal(self) -> tuple[str, ...]:
+        return tuple(self._now.admissible_commands)
+
+    def _judge(self, closing: str, turns: int) -> Outcome | None:
+        if self._now.won or self._now.lost:
+            return Outcome(success=bool(self._now.won), reason=closing)
+        if turns >= self._game.max_turns:
+            return Outcome(success=False, reason=f"out of turns ({self._game.max_turns})")
+        return None
+
+
+def _open(file: Path) -> Any:
+    textworld = textworld_module()
+    asked = textworld.EnvInfos(
+        admissible_commands=True,
+        description=True,
+        feedback=True,
+        won=True,
+        lost=True,
+        score=True,
+        max_score=True,
+    )
+    try:
+        play = textworld.start(str(file), asked)
+    except (OSError, ValueError) as error:
+        raise OelError(f"cannot open the game {file}: {error}. Delete it, it is then made again.") from error
+    play.seed(1)  # replays give the same texts even where a game draws lots
+    return play
