@@ -1,0 +1,85 @@
+"""The device's end of Flower: hands over what lies in the outbox, keeps what the server tells.
+
+The only file of the client that imports flwr. Flower starts a new process for each message, so nothing
+here plays, extracts, downloads or loads a model; all of that happens in `oel client` processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from oel_shared import atomic
+from oel_shared.errors import StateError
+
+from oel_client.installation import BASE, installed
+from oel_client.outbox import Outbox
+
+NOTICE = "notice.bin"
+"""Where the latest release notice lies in the device folder, exactly as it came."""
+MAX_REPORTS = 4
+"""Reports in one answer; each is capped at 16 KB."""
+MAX_NOTICE_BYTES = 1024 * 1024
+
+app = ClientApp()
+
+
+def device_home(context: Context) -> Path:
+    """The device folder, from the SuperNode's `--node-config 'home="..."'`."""
+    home = context.node_config.get("home")
+    if not isinstance(home, str) or not Path(home).is_dir():
+        raise StateError(f"node config home is {home!r}: start the SuperNode with an existing device folder")
+    return Path(home)
+
+
+@app.query("collect")  # type: ignore[untyped-decorator]
+def collect(message: Message, context: Context) -> Message:
+    """Answer with the reports that the server does not hold yet, byte for byte as they were stored.
+
+    In: record `collect` with `round`. Out: record `reports` with `ids` and `payloads`, equally long.
+    """
+    outbox = Outbox(device_home(context))
+    parcels = outbox.next(MAX_REPORTS)
+    outbox.mark_sent([parcel.report_id for parcel in parcels], _integer(message, "collect", "round"))
+    record = ConfigRecord(
+        {"ids": [item.report_id for item in parcels], "payloads": [item.payload for item in parcels]}
+    )
+    return Message(RecordDict({"reports": record}), reply_to=message)
+
+
+@app.query("announce")  # type: ignore[untyped-decorator]
+def announce(message: Message, context: Context) -> Message:
+    """Keep the release notice, settle the reports that the server named.
+
+    In: record `announce` with `notice` (bytes, empty if there is no release), `received` and `refused`.
+    Out: record `acknowledgement` with `release`, the version that the device plays now. The notice is
+    checked where it is used, by `oel client update`.
+    """
+    home = device_home(context)
+    record = message.content.config_records["announce"]
+    notice = record["notice"]
+    if isinstance(notice, bytes) and 0 < len(notice) <= MAX_NOTICE_BYTES:
+        atomic.write_bytes(home / NOTICE, notice)
+    Outbox(home).settle(_strings(record, "received"), _strings(record, "refused"))
+    reply = ConfigRecord({"release": _release(home)})
+    return Message(RecordDict({"acknowledgement": reply}), reply_to=message)
+
+
+def _release(home: Path) -> str:
+    try:
+        return installed(home).version
+    except StateError:
+        return BASE
+
+
+def _integer(message: Message, record: str, key: str) -> int:
+    value = message.content.config_records[record][key]
+    if not isinstance(value, int):
+        raise ValueError(f"{record}.{key} is {value!r}, not an integer")
+    return value
+
+
+def _strings(record: ConfigRecord, key: str) -> list[str]:
+    value = record[key]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,107 @@
+"""Which release a device plays, and the way back to the one before. Light: Flower's ClientApp imports it.
+
+- `releases/<version>/`: release.json, manifest.json and the files; the folder appears in one step.
+- `releases/current.json`: {"version": ..., "previous": ...}, replaced in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oel_shared import atomic
+from oel_shared.errors import ModelFileError, StateError
+
+BASE = "base"
+"""Version of the model that the device came with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a device plays with."""
+
+    version: str
+    model: Path
+    adapter: Path | None
+    """A GGUF LoRA to lay over `model`."""
+    previous: str | None
+    """The version that `rollback` goes back to."""
+
+
+def releases_folder(home: Path) -> Path:
+    """Where a device keeps its releases."""
+    return home / "releases"
+
+
+def installed(home: Path) -> Installed:
+    """The release that the device in `home` plays. Raises: StateError if there is none, or it is broken."""
+    pointer = _read_json(releases_folder(home) / "current.json", home)
+    version, previous = str(pointer["version"]), pointer.get("previous")
+    folder = releases_folder(home) / version
+    record = _read_json(folder / "release.json", home)
+    adapter = record.get("adapter")
+    return Installed(
+        version=version,
+        # An absolute path (the base, which is not ours) stays as it is; a file of the release is relative.
+        model=folder / str(record["model"]),
+        adapter=folder / str(adapter) if adapter else None,
+        previous=str(previous) if previous else None,
+    )
+
+
+def install_base(home: Path, base: Path) -> Installed:
+    """Make the given model file the device's release `base`, unless it plays a release already.
+
+    The file itself stays where it is. Raises: ModelFileError if there is no such file.
+    """
+    if not base.is_file():
+        raise ModelFileError(f"no model file {base}: give the path of a GGUF file")
+    folder = releases_folder(home) / BASE
+    if not (folder / "release.json").exists():
+        atomic.write_text(folder / "release.json", json.dumps({"model": str(base.resolve())}))
+    if not (releases_folder(home) / "current.json").exists():
+        point_to(home, BASE, None)
+    return installed(home)
+
+
+def point_to(home: Path, version: str, previous: str | None) -> None:
+    """Play `version` from now on. One atomic step."""
+    pointer = json.dumps({"version": version, "previous": previous})
+    atomic.write_text(releases_folder(home) / "current.json", pointer)
+
+
+def rollback(home: Path) -> Installed:
+    """Go back to the previous release; after that the way back leads to the base.
+
+    Raises: StateError if the device has no earlier release.
+    """
+    now = installed(home)
+    if now.previous is None:
+        raise StateError(f"{home} plays {now.version} and has no earlier release to go back to")
+    point_to(home, now.previous, BASE if now.previous != BASE else None)
+    return installed(home)
+
+
+def prune(home: Path) -> None:
+    """Delete releases that are neither the current one, nor the previous one, nor the base."""
+    now = installed(home)
+    for folder in releases_folder(home).iterdir():
+        if folder.is_dir() and folder.name not in {now.version, now.previous, BASE}:
+            shutil.rmtree(folder)
+
+
+def _read_json(path: Path, home: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise StateError(
+            f"{home} holds no release ({path.name} is missing): run `oel client init` first"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise StateError(f"{path} is not a JSON object")
+    return value

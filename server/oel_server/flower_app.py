@@ -1,0 +1,180 @@
+"""The server's end of Flower: one short run that asks every node once and puts each answer on disk.
+
+The only file of the server that imports flwr. No Strategy: those average arrays. Nothing here merges,
+trains or judges; a run may be repeated at any time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from oel_shared.errors import FederationError, OelError
+
+from oel_server.inbox import FlowerRun, Inbox
+
+POLL_SECONDS = 0.5
+
+app = ServerApp()
+
+
+class Clock(Protocol):
+    """The seam to time; `time` itself is one."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The run config of one Flower run."""
+
+    server: Path
+    round: int
+    mode: Literal["collect", "announce"]
+    min_nodes: int
+    """Asking goes on until this many nodes were there and all of them answered, or the deadline."""
+    deadline: float
+    """Seconds."""
+
+
+def settings_of(context: Context) -> Settings:
+    """The typed run config. Raises: FederationError that names the wrong key."""
+    config = context.run_config
+    mode, deadline = config.get("mode"), config.get("deadline")
+    if mode not in ("collect", "announce"):
+        raise FederationError(f"run config mode is {mode!r}: give collect or announce")
+    if not isinstance(deadline, int | float) or deadline <= 0:
+        raise FederationError(f"run config deadline is {deadline!r}: give seconds above 0")
+    return Settings(
+        server=Path(str(config.get("server"))),
+        round=int(config.get("round", 0)),
+        mode="collect" if mode == "collect" else "announce",
+        min_nodes=int(config.get("min-nodes", 1)),
+        deadline=float(deadline),
+    )
+
+
+@app.main()  # type: ignore[untyped-decorator]
+def main(grid: Grid, context: Context) -> None:
+    """Do what the run config says, and write into the server's database how it ended."""
+    settings = settings_of(context)
+    inbox = Inbox(settings.server)
+    try:
+        inbox.end_run(context.run_id, exchange(grid, inbox, settings))
+    except OelError as error:
+        inbox.end_run(context.run_id, FlowerRun(0, 0, str(error)))
+        raise
+    finally:
+        inbox.close()
+
+
+def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) -> FlowerRun:
+    """Ask every node and handle each answer, on disk, before the next one is looked at.
+
+    Raises: FederationError if no node came before the deadline, or none answered.
+    """
+    if settings.mode == "collect":
+        content, handle = _collecting(settings.round)
+    else:
+        content, handle = _announcing(settings.round, inbox)
+    asked, answered = 0, 0
+    for event in ask(grid, f"query.{settings.mode}", content, settings, clock):
+        if isinstance(event, int):
+            asked = event
+        elif event.has_error():
+            node = str(event.metadata.src_node_id)
+            inbox.refuse(settings.round, node, "", f"node error: {event.error.reason}")
+        else:
+            handle(inbox, event)
+            answered += 1
+    if not asked:
+        raise FederationError(
+            f"round {settings.round}: no node within {settings.deadline:g} s: "
+            "is a SuperNode running, and does it reach this SuperLink?"
+        )
+    if not answered:
+        raise FederationError(
+            f"round {settings.round}: none of {asked} nodes answered within {settings.deadline:g} s: "
+            "look into the SuperNodes' logs"
+        )
+    return FlowerRun(asked, answered, "")
+
+
+def ask(
+    grid: Grid, kind: str, content: Callable[[int], RecordDict], settings: Settings, clock: Clock
+) -> Iterator[Message | int]:
+    """Ask each node once, also those that come late; yields answers as they arrive, and how many were asked.
+
+    Ends when `min_nodes` were there and nothing is open, or at the deadline. What a node has not begun
+    by then expires, so a straggler does not stay busy into the next run.
+    """
+    end = clock.monotonic() + settings.deadline
+    asked: set[int] = set()
+    open_ids: set[str] = set()
+    while (left := end - clock.monotonic()) > 0:
+        new = sorted(set(grid.get_node_ids()) - asked)
+        if new:
+            questions = [
+                Message(content(node), node, kind, ttl=left, group_id=str(settings.round)) for node in new
+            ]
+            open_ids.update(grid.push_messages(questions))
+            asked.update(new)
+            yield len(asked)
+        for answer in grid.pull_messages(sorted(open_ids)) if open_ids else ():
+            open_ids.discard(answer.metadata.reply_to_message_id)
+            yield answer
+        if len(asked) >= settings.min_nodes and not open_ids:
+            return
+        clock.sleep(min(POLL_SECONDS, left))
+
+
+Handle = Callable[[Inbox, Message], None]
+
+
+def _collecting(round: int) -> tuple[Callable[[int], RecordDict], Handle]:
+    def content(node: int) -> RecordDict:
+        return RecordDict({"collect": ConfigRecord({"round": round})})
+
+    def handle(inbox: Inbox, answer: Message) -> None:
+        node = str(answer.metadata.src_node_id)
+        record = answer.content.config_records.get("reports", ConfigRecord())
+        ids, payloads = record.get("ids"), record.get("payloads")
+        if not isinstance(ids, list) or not isinstance(payloads, list) or len(ids) != len(payloads):
+            inbox.refuse(round, node, "", "answer field reports: expected equally long ids and payloads")
+            return
+        for claimed, payload in zip(ids, payloads, strict=True):
+            if isinstance(payload, bytes):
+                inbox.keep(round, node, str(claimed), payload)
+            else:
+                inbox.refuse(round, node, str(claimed), "answer field payloads: expected bytes")
+
+    return content, handle
+
+
+def _announcing(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], Handle]:
+    announcement = inbox.announcement(round)
+    safe = set(announcement.received)
+
+    def content(node: int) -> RecordDict:
+        # A node hears of its own reports only.
+        held = [item for item in inbox.report_ids(str(node)) if item in safe]
+        refused = list(inbox.refused_ids(str(node)))
+        record = ConfigRecord({"notice": announcement.notice, "received": held, "refused": refused})
+        return RecordDict({"announce": record})
+
+    def handle(inbox: Inbox, answer: Message) -> None:
+        record = answer.content.config_records.get("acknowledgement", ConfigRecord())
+        inbox.acknowledge(round, str(answer.metadata.src_node_id), str(record.get("release", "")))
+
+    return content, handle

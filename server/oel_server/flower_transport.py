@@ -1,0 +1,203 @@
+"""The transport over real SuperNodes: starts short Flower runs on a SuperLink and reads what they left.
+
+Everything passes through the server's database, so nothing depends on a run's output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from oel_shared import atomic, wire
+from oel_shared.errors import FederationError
+from oel_shared.transport import ReceivedReport
+
+from oel_server.inbox import Announcement, FlowerRun, Inbox
+
+T = TypeVar("T")
+
+CONNECTION = "oel"
+START_SECONDS = 60.0
+"""What Flower may need around the deadline: start a ServerApp, write its end."""
+STATUS_SECONDS = 5.0
+"""Between looks at the run's status through Flower itself; each starts a Python process."""
+
+BUNDLE = """\
+# The Flower app: two references into the installed package edge-oel, and the keys that a run may set.
+# `oel_server.flower_transport.write_bundle` writes this file; a test compares the two.
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "edge-oel-round"
+version = "1.0.0"
+description = "Collects lessons from devices and announces releases."
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "edge-oel"
+flwr-version-target = "1.41.0"
+
+[tool.flwr.app.components]
+serverapp = "oel_server.flower_app:app"
+clientapp = "oel_client.flower_app:app"
+
+[tool.flwr.app.config]
+server = ""
+round = 0
+mode = "collect"
+min-nodes = 1
+deadline = 60.0
+"""
+
+
+def write_bundle(folder: Path) -> Path:
+    """Write the folder that `flwr run` takes; returns it."""
+    atomic.write_text(folder / "pyproject.toml", BUNDLE)
+    return folder
+
+
+def flower_environment(flower_home: Path, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every Flower process: its own home, no calls to anyone, its programs on PATH."""
+    environment = dict(os.environ if base is None else base)
+    programs = str(Path(sys.executable).parent)
+    environment |= {
+        "PATH": os.pathsep.join([programs, environment.get("PATH", "")]),
+        "FLWR_HOME": str(flower_home.resolve()),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return environment
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerTransport:
+    """Implements `oel_shared.transport.Transport`."""
+
+    server: Path
+    """The server folder, on the machine where the SuperLink runs its ServerApps."""
+    superlink: str
+    """host:port of the SuperLink."""
+    min_nodes: int
+    deadline: float
+    """Seconds for one collect or announce."""
+    insecure: bool = True
+    """Plain HTTP: for loopback, or behind a proxy that adds TLS."""
+
+    def collect(self, round: int) -> list[ReceivedReport]:
+        """See `Transport.collect`."""
+        self._flower_run("collect", round)
+        return self._with_inbox(lambda inbox: inbox.reports(round))
+
+    def announce(self, round: int, notice: wire.ReleaseNotice | None, received: Sequence[str]) -> int:
+        """See `Transport.announce`."""
+        packed = wire.encode(notice) if notice is not None else b""
+        text = Announcement(packed, tuple(received))
+        self._with_inbox(lambda inbox: inbox.prepare_announcement(round, text))
+        return self._flower_run("announce", round).answered
+
+    def _flower_run(self, mode: str, round: int) -> FlowerRun:
+        folder = (self.server / "flower").resolve()
+        write_bundle(folder / "bundle")
+        atomic.write_text(folder / "config.toml", self._connection())
+        config = folder / f"round-{round}-{mode}.toml"
+        atomic.write_text(config, self._run_config(mode, round))
+        arguments = ["run", str(folder / "bundle"), CONNECTION, "-c", str(config), "--format", "json"]
+        answer = flwr(arguments, folder)
+        run_id = int(answer["run-id"])
+        end = self._wait(run_id, folder)
+        if end.error:
+            raise FederationError(end.error)
+        return end
+
+    def _wait(self, run_id: int, folder: Path) -> FlowerRun:
+        give_up = time.monotonic() + self.deadline + START_SECONDS
+        look = time.monotonic() + STATUS_SECONDS
+        while (now := time.monotonic()) < give_up:
+            end = self._with_inbox(lambda inbox: inbox.run(run_id))
+            if end is not None:
+                return end
+            if now >= look:
+                # The exit code of `flwr run` says nothing about the run; its status does.
+                status = run_status(run_id, folder)
+                end = self._with_inbox(lambda inbox: inbox.run(run_id))
+                if status.startswith("finished") and end is None:
+                    raise FederationError(
+                        f"Flower run {run_id} ended as {status} without a result: "
+                        "look into the SuperLink's log"
+                    )
+                look = time.monotonic() + STATUS_SECONDS
+            time.sleep(0.2)
+        raise FederationError(
+            f"Flower run {run_id} gave no result within {self.deadline + START_SECONDS:g} s: "
+            "look into the SuperLink's log"
+        )
+
+    def _with_inbox(self, use: Callable[[Inbox], T]) -> T:
+        with closing(Inbox(self.server)) as inbox:
+            return use(inbox)
+
+    def _connection(self) -> str:
+        return (
+            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+            f"address = {json.dumps(self.superlink)}\ninsecure = {json.dumps(self.insecure)}\n"
+        )
+
+    def _run_config(self, mode: str, round: int) -> str:
+        values = {
+            "server": str(self.server.resolve()),
+            "round": round,
+            "mode": mode,
+            "min-nodes": self.min_nodes,
+            "deadline": float(self.deadline),
+        }
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+def run_status(run_id: int, flower_home: Path) -> str:
+    """A run's status as Flower tells it, such as `running` or `finished:failed`."""
+    answer = flwr(["ls", CONNECTION, "--run-id", str(run_id), "--format", "json"], flower_home)
+    return str(answer["runs"][0]["status"])
+
+
+def flwr(arguments: Sequence[str], flower_home: Path) -> dict[str, Any]:
+    """Run one `flwr` command and read its JSON. Raises: FederationError with Flower's own last line."""
+    program = Path(sys.executable).parent / "flwr"
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            env=flower_environment(flower_home),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        answer = json.loads(done.stdout)
+    except FileNotFoundError as error:
+        raise FederationError(f"no program {program}: install edge-oel[client] or [server]") from error
+    except subprocess.TimeoutExpired as error:
+        raise FederationError(f"flwr {arguments[0]} did not end within {START_SECONDS:g} s") from error
+    except ValueError as error:
+        raise FederationError(
+            f"flwr {arguments[0]} failed: {_last_line(done.stderr + done.stdout)}"
+        ) from error
+    if not isinstance(answer, dict) or not answer.get("success"):
+        reason = answer.get("error-message", answer) if isinstance(answer, dict) else answer
+        raise FederationError(f"flwr {arguments[0]} failed: {_last_line(str(reason))}")
+    return answer
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip(" │╯╰─") for line in text.splitlines() if line.strip(" │╯╰─")]
+    return lines[-1][:300] if lines else "it said nothing"

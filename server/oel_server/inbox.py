@@ -1,0 +1,177 @@
+"""What devices sent, in the server's `server.db`. A report is on disk before anything else happens to it.
+
+Every call is idempotent, so a round that died may ask again. Tables: reports, refusals, announcements,
+acknowledgements, flower_runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+from oel_shared import wire
+from oel_shared.errors import ReportRefused, StateError
+from oel_shared.transport import ReceivedReport
+
+DATABASE = "server.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a round tells its devices."""
+
+    notice: bytes
+    """An encoded `wire.ReleaseNotice`; empty if the round released nothing."""
+    received: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerRun:
+    """How one Flower run ended, as the ServerApp itself wrote it down."""
+
+    asked: int
+    answered: int
+    error: str
+    """One line; empty if all went well."""
+
+
+def utc_now() -> str:
+    """The time as stored."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Inbox:
+    """The inbox of one server folder."""
+
+    def __init__(self, server: Path, clock: Callable[[], str] = utc_now) -> None:
+        if not server.is_dir():
+            raise StateError(f"no server folder {server}: run `oel server init` first")
+        self._database = sqlite_utils.Database(server / DATABASE)
+        self._database.enable_wal()
+        self._clock = clock
+        self._create_tables()
+
+    def close(self) -> None:
+        """Let go of the database file."""
+        self._database.conn.close()
+
+    def keep(self, round: int, node_id: str, claimed_id: str, payload: bytes) -> bool:
+        """Check one report and put it on disk. A report that came before stays under its first round.
+
+        Args:
+            claimed_id: the id that the device gave; must be the report's digest.
+        Returns: False if the report breaks the schema or its id; then the refusal is on disk, and no more.
+        """
+        try:
+            found = wire.digest(wire.decode_report(payload))
+            if found != claimed_id:
+                raise ReportRefused(f"report field id: {claimed_id!r}, the content's digest is {found}")
+        except ReportRefused as refusal:
+            self.refuse(round, node_id, claimed_id, str(refusal))
+            return False
+        self._insert(
+            "reports",
+            {"node_id": node_id, "report_id": found, "round": round, "payload": payload},
+        )
+        return True
+
+    def refuse(self, round: int, node_id: str, report_id: str, reason: str) -> None:
+        """Log what was not taken, and why."""
+        row = {"round": round, "node_id": node_id, "report_id": report_id[:64], "reason": reason[:500]}
+        self._insert("refusals", row)
+
+    def reports(self, round: int) -> list[ReceivedReport]:
+        """The round's reports, by node id and report id, whatever the order of their arrival."""
+        rows = self._database.query(
+            "SELECT node_id, payload FROM reports WHERE round = ? ORDER BY node_id, report_id", [round]
+        )
+        return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
+
+    def report_ids(self, node_id: str) -> tuple[str, ...]:
+        """Every report held from this node."""
+        return self._ids("reports", node_id)
+
+    def refused_ids(self, node_id: str) -> tuple[str, ...]:
+        """Every report refused from this node."""
+        return self._ids("refusals", node_id)
+
+    def refusals(self, round: int) -> list[dict[str, Any]]:
+        """The round's refusals: node_id, report_id, reason."""
+        query = "SELECT node_id, report_id, reason FROM refusals WHERE round = ? ORDER BY node_id, reason"
+        return list(self._database.query(query, [round]))
+
+    def prepare_announcement(self, round: int, announcement: Announcement) -> None:
+        """Write down what the next announcing Flower run shall say; replaces an earlier text of the round."""
+        row = {
+            "round": round,
+            "notice": announcement.notice,
+            "received": json.dumps(announcement.received),
+        }
+        self._database["announcements"].upsert(row, pk="round")
+
+    def announcement(self, round: int) -> Announcement:
+        """The round's announcement. Raises: StateError if none was prepared."""
+        rows = self._database.query("SELECT notice, received FROM announcements WHERE round = ?", [round])
+        for row in rows:
+            return Announcement(row["notice"], tuple(json.loads(row["received"])))
+        raise StateError(f"round {round} has nothing to announce: prepare_announcement comes first")
+
+    def acknowledge(self, round: int, node_id: str, release: str) -> None:
+        """A device heard the announcement while playing `release`."""
+        self._insert("acknowledgements", {"round": round, "node_id": node_id, "release": release[:64]})
+
+    def acknowledgements(self, round: int) -> dict[str, str]:
+        """The release that each node played when it acknowledged the round."""
+        query = "SELECT node_id, release FROM acknowledgements WHERE round = ?"
+        return {row["node_id"]: row["release"] for row in self._database.query(query, [round])}
+
+    def end_run(self, run_id: int, run: FlowerRun) -> None:
+        """The ServerApp's last word on a Flower run."""
+        row = {"run_id": str(run_id), "asked": run.asked, "answered": run.answered, "error": run.error}
+        self._insert("flower_runs", row)
+
+    def run(self, run_id: int) -> FlowerRun | None:
+        """How a Flower run ended; None while it goes on."""
+        rows = self._database.query(
+            "SELECT asked, answered, error FROM flower_runs WHERE run_id = ?", [str(run_id)]
+        )
+        return next((FlowerRun(**row) for row in rows), None)
+
+    def _ids(self, table: str, node_id: str) -> tuple[str, ...]:
+        query = f"SELECT report_id FROM {table} WHERE node_id = ? AND report_id != '' ORDER BY report_id"
+        return tuple(row["report_id"] for row in self._database.query(query, [node_id]))
+
+    def _insert(self, table: str, row: dict[str, Any]) -> None:
+        self._database[table].insert({**row, "at": self._clock()}, ignore=True)
+
+    def _create_tables(self) -> None:
+        keyed: Sequence[tuple[str, dict[str, type], tuple[str, ...]]] = (
+            (
+                "reports",
+                {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
+                ("node_id", "report_id"),
+            ),
+            (
+                "refusals",
+                {"round": int, "node_id": str, "report_id": str, "reason": str, "at": str},
+                ("round", "node_id", "report_id", "reason"),
+            ),
+            ("announcements", {"round": int, "notice": bytes, "received": str}, ("round",)),
+            (
+                "acknowledgements",
+                {"round": int, "node_id": str, "release": str, "at": str},
+                ("round", "node_id"),
+            ),
+            (
+                "flower_runs",
+                {"run_id": str, "asked": int, "answered": int, "error": str, "at": str},
+                ("run_id",),
+            ),
+        )
+        for name, columns, key in keyed:
+            self._database[name].create(columns, pk=key, if_not_exists=True)
