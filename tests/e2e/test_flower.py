@@ -1,0 +1,73 @@
+"""Real SuperLink, real SuperNodes, real HTTP: one round from the outbox to an installed release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from oel_client.flower_app import NOTICE
+from oel_client.outbox import Outbox
+from oel_client.update import install_base, update
+from oel_fleet.processes import descendants, is_alive, superlink, supernodes
+from oel_server import releases
+from oel_server.flower_transport import FlowerTransport
+from oel_server.http_files import serving
+from oel_server.inbox import Inbox
+from oel_shared import wire
+from oel_shared.gguf_file import sha256_file
+from tiny_models import write_tiny
+
+
+def report(episodes: int) -> wire.Report:
+    return wire.Report(release="base", episodes={"cooking": episodes}, lessons=())
+
+
+@pytest.mark.slow
+def test_reports_go_up_and_a_release_comes_down_through_real_processes(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    server.mkdir()
+    base = write_tiny(tmp_path / "base.gguf", seed=0)
+    model = write_tiny(tmp_path / "new.gguf", seed=1)
+    homes = {name: tmp_path / name for name in ("first device", "second")}
+    for number, home in enumerate(homes.values()):
+        install_base(home, base)
+        Outbox(home).put(wire.digest(report(number)), wire.encode(report(number)))
+
+    with (
+        superlink(tmp_path / "flower") as link,
+        supernodes(tmp_path / "flower", link.address, homes) as nodes,
+        serving(server / "releases") as url,
+    ):
+        transport = FlowerTransport(server, link.address, min_nodes=2, deadline=60)
+        received = transport.collect(1)
+        assert sorted(item.report.episodes["cooking"] for item in received) == [0, 1]
+        assert len({item.node_id for item in received}) == 2
+
+        entry = wire.FileEntry(
+            name="new.gguf",
+            role="model",
+            type="F32",
+            length=model.stat().st_size,
+            sha256=sha256_file(model),
+        )
+        manifest = wire.Manifest(
+            version="r1",
+            number=1,
+            parent=None,
+            base=sha256_file(base),
+            files=(entry,),
+            lesson_ids=(),
+            standing="proven",
+            gate={},
+        )
+        releases.publish(server / "releases", manifest, {"new.gguf": model})
+        notice = wire.ReleaseNotice(manifest=manifest, url=f"{url}/r1")
+        assert transport.announce(1, notice, [item.id for item in received]) == 2
+        for home in homes.values():
+            now = update(home, base, wire.decode_notice((home / NOTICE).read_bytes()))
+            assert (now.version, sha256_file(now.model)) == ("r1", entry.sha256)
+            assert [parcel.state for parcel in Outbox(home).all()] == ["acknowledged"]
+        processes = [*nodes.values(), link.process]
+        mine = [pid for item in processes for pid in (item.pid, *descendants(item.pid))]
+    assert not [pid for pid in mine if is_alive(pid)]
+    assert set(Inbox(server).acknowledgements(1).values()) == {"base"}
