@@ -50,6 +50,9 @@ def write_model(base: Path, update: Update, out: Path, target: str = SAME) -> No
     # A change of nothing but zeros is none: requantising dequantised weights need not give the same bytes.
     sources = {name: hf for name, hf in by_tensor(header, update).items() if update[hf].any()}
     types = {t.name: target_type(header, t, target) for t in header.tensors}
+    for tensor in header.tensors:
+        if tensor.name in sources:
+            _check_encodable(tensor, types[tensor.name])
 
     def data_of(tensor: TensorInfo) -> Bytes | None:
         if tensor.name not in sources and types[tensor.name] == tensor.type:
@@ -57,7 +60,7 @@ def write_model(base: Path, update: Update, out: Path, target: str = SAME) -> No
         weights = weights_of(header, tensor)
         if tensor.name in sources:
             weights = weights + to_gguf_rows(header, tensor.name, update[sources[tensor.name]])
-        return encoded(weights, types[tensor.name], tensor.name)
+        return encoded(weights, types[tensor.name])
 
     if all(types[t.name] == t.type for t in header.tensors):
         patch(header, out, ((t, data_of(t)) for t in header.tensors))
@@ -107,16 +110,18 @@ def weights_of(header: GgufHeader, tensor: TensorInfo) -> Floats:
     return np.asarray(weights, np.float32).reshape(tensor.shape)
 
 
-def encoded(weights: Floats, type_name: str, tensor_name: str) -> Bytes:
-    """`weights` rounded to a type, as bytes. Raises: ModelFileError for a type that is only readable."""
-    try:
-        data = quantize(np.ascontiguousarray(weights), GGMLQuantizationType[type_name])
-    except NotImplementedError as error:
-        raise ModelFileError(
-            f"{tensor_name} is {type_name}, which can be read but not written: choose among "
-            f"{', '.join(WRITABLE)}"
-        ) from error
+def encoded(weights: Floats, type_name: str) -> Bytes:
+    """`weights` rounded to one of `WRITABLE` or BF16, as the file's bytes."""
+    data = quantize(np.ascontiguousarray(weights), GGMLQuantizationType[type_name])
     return np.ascontiguousarray(data).view(np.uint8)
+
+
+def _check_encodable(tensor: TensorInfo, type_name: str) -> None:
+    if type_name not in (*WRITABLE, "BF16"):
+        raise ModelFileError(
+            f"{tensor.name} is {type_name}, which can be read but not written: choose among "
+            f"{', '.join(WRITABLE)}"
+        )
 
 
 def patch(header: GgufHeader, out: Path, changes: Iterator[tuple[TensorInfo, Bytes | None]]) -> None:

@@ -121,3 +121,21 @@ def test_a_type_that_cannot_be_written_is_refused_in_one_line(tiny_llama, tmp_pa
 def test_an_update_that_does_not_fit_is_refused_by_name(tiny_llama, tmp_path, update, refusal, said):
     with pytest.raises(refusal, match=said):
         write_model(tiny_llama, update, tmp_path / "out.gguf")
+
+
+def test_a_base_type_that_is_only_readable_is_refused_before_anything_is_written(make_tiny, tmp_path):
+    """No writer for K types here, so a whole Q4_K block of zeros stands in for the tensor."""
+    base = make_tiny("F16", hidden=256, ffn=256)
+    header = read_header(base)
+    tensor = next(t for t in header.tensors if t.name == "blk.0.attn_output.weight")
+    data = bytearray(base.read_bytes())
+    name = tensor.name.encode()
+    kind = data.index(name, header.infos_start) + len(name) + 4 + 2 * 8
+    data[kind : kind + 4] = int(GGMLQuantizationType.Q4_K).to_bytes(4, "little")
+    (tmp_path / "base.gguf").write_bytes(data)
+    update = {O_PROJ: np.ones((256, 256), np.float32)}
+    with pytest.raises(ModelFileError, match="can be read but not written"):
+        write_model(tmp_path / "base.gguf", update, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+    write_model(tmp_path / "base.gguf", update, tmp_path / "out.gguf", "Q8_0")
+    assert check_model_file(tmp_path / "out.gguf").quantisation["Q8_0"] == 14
