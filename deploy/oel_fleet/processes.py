@@ -7,12 +7,10 @@ after it. Nothing is ever ended by name.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from oel_server.flower_transport import flower_environment
 from oel_shared.errors import FederationError
+from oel_shared.flower_programs import LOOPBACK, flower_environment, superlink_command, supernode_command
 
 GRACE_SECONDS = 8.0
 START_SECONDS = 60.0
-LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
@@ -170,14 +167,7 @@ def superlink(folder: Path) -> Iterator[SuperLink]:
     """A SuperLink on a free loopback port, its database, logs and Flower home inside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [
-        _program("flower-superlink"),
-        "--insecure",
-        f"--host={LOOPBACK}",
-        f"--port={port}",
-        f"--database={folder.resolve() / 'superlink.db'}",
-        "--disable-runtime-dependency-installation",
-    ]
+    command = superlink_command(folder / "superlink.db", port)
     environment = flower_environment(folder / "superlink-home")
     with running("SuperLink", command, folder / "superlink.log", environment) as process:
         await_port(process, port)
@@ -187,15 +177,7 @@ def superlink(folder: Path) -> Iterator[SuperLink]:
 @contextmanager
 def supernode(folder: Path, name: str, superlink_address: str, home: Path) -> Iterator[Process]:
     """A SuperNode for the device folder `home`; its log and Flower home inside `folder`."""
-    port = free_port()
-    command = [
-        _program("flower-supernode"),
-        "--insecure",
-        f"--superlink={superlink_address}",
-        f"--host={LOOPBACK}",
-        f"--port={port}",
-        f"--node-config=home={json.dumps(str(home.resolve()))}",
-    ]
+    command = supernode_command(superlink_address, home, free_port())
     environment = flower_environment(folder / f"{name}-home")
     with running(f"SuperNode {name}", command, folder / f"{name}.log", environment) as process:
         yield process
@@ -225,10 +207,3 @@ def await_port(process: Process, port: int, timeout: float = START_SECONDS) -> N
     raise FederationError(
         f"{process.name} does not listen on port {port} after {timeout:g} s: see {process.log}"
     )
-
-
-def _program(name: str) -> str:
-    path = Path(sys.executable).parent / name
-    if not path.exists():
-        raise FederationError(f"no program {path}: install edge-oel[fleet]")
-    return str(path)

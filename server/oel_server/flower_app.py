@@ -72,8 +72,9 @@ def main(grid: Grid, context: Context) -> None:
     inbox = Inbox(settings.server)
     try:
         inbox.end_run(context.run_id, exchange(grid, inbox, settings))
-    except OelError as error:
-        inbox.end_run(context.run_id, FlowerRun(0, 0, str(error)))
+    except Exception as error:  # Whatever it is, the round that waits for this run must hear of it.
+        text = str(error) if isinstance(error, OelError) else f"ServerApp: {type(error).__name__}: {error}"
+        inbox.end_run(context.run_id, FlowerRun(settings.round, settings.mode, 0, 0, text))
         raise
     finally:
         inbox.close()
@@ -108,7 +109,7 @@ def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) 
             f"round {settings.round}: none of {asked} nodes answered within {settings.deadline:g} s: "
             "look into the SuperNodes' logs"
         )
-    return FlowerRun(asked, answered, "")
+    return FlowerRun(settings.round, settings.mode, asked, answered, "")
 
 
 def ask(

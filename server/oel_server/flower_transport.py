@@ -6,11 +6,9 @@ Everything passes through the server's database, so nothing depends on a run's o
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 
 from oel_shared import atomic, wire
 from oel_shared.errors import FederationError
+from oel_shared.flower_programs import flower_environment, program
 from oel_shared.transport import ReceivedReport
 
 from oel_server.inbox import Announcement, FlowerRun, Inbox
@@ -67,20 +66,6 @@ def write_bundle(folder: Path) -> Path:
     return folder
 
 
-def flower_environment(flower_home: Path, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of every Flower process: its own home, no calls to anyone, its programs on PATH."""
-    environment = dict(os.environ if base is None else base)
-    programs = str(Path(sys.executable).parent)
-    environment |= {
-        "PATH": os.pathsep.join([programs, environment.get("PATH", "")]),
-        "FLWR_HOME": str(flower_home.resolve()),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return environment
-
-
 @dataclass(frozen=True, slots=True)
 class FlowerTransport:
     """Implements `oel_shared.transport.Transport`."""
@@ -114,7 +99,10 @@ class FlowerTransport:
         config = folder / f"round-{round}-{mode}.toml"
         atomic.write_text(config, self._run_config(mode, round))
         arguments = ["run", str(folder / "bundle"), CONNECTION, "-c", str(config), "--format", "json"]
-        answer = flwr(arguments, folder)
+        try:
+            answer = flwr(arguments, folder)
+        except FederationError as error:
+            raise FederationError(f"SuperLink {self.superlink}: {error}") from error
         run_id = int(answer["run-id"])
         end = self._wait(run_id, folder)
         if end.error:
@@ -155,11 +143,13 @@ class FlowerTransport:
         )
 
     def _run_config(self, mode: str, round: int) -> str:
+        # Who did not answer the question is not waited for to hear the answer.
+        heard = self._with_inbox(lambda inbox: inbox.answered(round)) if mode == "announce" else None
         values = {
             "server": str(self.server.resolve()),
             "round": round,
             "mode": mode,
-            "min-nodes": self.min_nodes,
+            "min-nodes": min(self.min_nodes, heard or self.min_nodes),
             "deadline": float(self.deadline),
         }
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
@@ -173,10 +163,9 @@ def run_status(run_id: int, flower_home: Path) -> str:
 
 def flwr(arguments: Sequence[str], flower_home: Path) -> dict[str, Any]:
     """Run one `flwr` command and read its JSON. Raises: FederationError with Flower's own last line."""
-    program = Path(sys.executable).parent / "flwr"
     try:
         done = subprocess.run(
-            [str(program), *arguments],
+            [program("flwr"), *arguments],
             env=flower_environment(flower_home),
             capture_output=True,
             text=True,
@@ -184,8 +173,6 @@ def flwr(arguments: Sequence[str], flower_home: Path) -> dict[str, Any]:
             check=False,
         )
         answer = json.loads(done.stdout)
-    except FileNotFoundError as error:
-        raise FederationError(f"no program {program}: install edge-oel[client] or [server]") from error
     except subprocess.TimeoutExpired as error:
         raise FederationError(f"flwr {arguments[0]} did not end within {START_SECONDS:g} s") from error
     except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Announcement:
 class FlowerRun:
     """How one Flower run ended, as the ServerApp itself wrote it down."""
 
+    round: int
+    mode: str
     asked: int
     answered: int
     error: str
@@ -132,15 +134,19 @@ class Inbox:
 
     def end_run(self, run_id: int, run: FlowerRun) -> None:
         """The ServerApp's last word on a Flower run."""
-        row = {"run_id": str(run_id), "asked": run.asked, "answered": run.answered, "error": run.error}
-        self._insert("flower_runs", row)
+        self._insert("flower_runs", {"run_id": str(run_id), **asdict(run)})
 
     def run(self, run_id: int) -> FlowerRun | None:
         """How a Flower run ended; None while it goes on."""
         rows = self._database.query(
-            "SELECT asked, answered, error FROM flower_runs WHERE run_id = ?", [str(run_id)]
+            "SELECT round, mode, asked, answered, error FROM flower_runs WHERE run_id = ?", [str(run_id)]
         )
         return next((FlowerRun(**row) for row in rows), None)
+
+    def answered(self, round: int) -> int:
+        """How many nodes answered when the round's reports were collected; 0 before that."""
+        query = "SELECT max(answered) AS most FROM flower_runs WHERE round = ? AND mode = 'collect'"
+        return next((row["most"] or 0 for row in self._database.query(query, [round])), 0)
 
     def _ids(self, table: str, node_id: str) -> tuple[str, ...]:
         query = f"SELECT report_id FROM {table} WHERE node_id = ? AND report_id != '' ORDER BY report_id"
@@ -169,7 +175,15 @@ class Inbox:
             ),
             (
                 "flower_runs",
-                {"run_id": str, "asked": int, "answered": int, "error": str, "at": str},
+                {
+                    "run_id": str,
+                    "round": int,
+                    "mode": str,
+                    "asked": int,
+                    "answered": int,
+                    "error": str,
+                    "at": str,
+                },
                 ("run_id",),
             ),
         )

@@ -4,7 +4,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from oel_server.flower_transport import BUNDLE, FlowerTransport, flower_environment
+from oel_server.flower_transport import BUNDLE, FlowerTransport
+from oel_server.inbox import FlowerRun, Inbox
 from oel_shared.errors import FederationError
 
 ROOT = Path(__file__).parents[2]
@@ -24,17 +25,21 @@ def test_every_key_that_a_run_sets_may_be_set(tmp_path: Path) -> None:
     assert given["server"].endswith('a "quoted" folder')
 
 
-def test_flower_calls_nobody_and_keeps_to_its_folder(tmp_path: Path) -> None:
-    environment = flower_environment(tmp_path, {"PATH": "/usr/bin"})
-    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
-    assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
-    assert environment["FLWR_HOME"] == str(tmp_path)
-    assert environment["PATH"].endswith(":/usr/bin")
-
-
 def test_a_superlink_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     transport = FlowerTransport(tmp_path, "127.0.0.1:9", min_nodes=1, deadline=1)
     with pytest.raises(FederationError) as caught:
         transport.collect(1)
     assert "\n" not in str(caught.value)
-    assert "flwr run failed" in str(caught.value)
+    assert "SuperLink 127.0.0.1:9: flwr run failed" in str(caught.value)
+
+
+def test_an_announcement_does_not_wait_for_nodes_that_did_not_answer_the_question(tmp_path: Path) -> None:
+    transport = FlowerTransport(tmp_path, "127.0.0.1:1", min_nodes=3, deadline=9)
+
+    def waits_for() -> int:
+        return int(tomllib.loads(transport._run_config("announce", 7))["min-nodes"])
+
+    assert waits_for() == 3
+    inbox = Inbox(tmp_path)
+    inbox.end_run(1, FlowerRun(7, "collect", asked=3, answered=2, error=""))
+    assert waits_for() == 2
