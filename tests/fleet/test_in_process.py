@@ -128,10 +128,13 @@ def test_without_a_release_reports_are_settled_and_no_notice_is_left(fleet: Flee
     assert not (fleet.homes[10] / NOTICE).exists()
 
 
-def test_a_report_that_was_not_received_stays_in_the_outbox(fleet: Fleet) -> None:
+def test_only_reports_that_are_named_and_held_are_settled(fleet: Fleet) -> None:
     fleet.put(10, report(5))
     fleet.transport.announce(1, None, [wire.digest(report(5))])
     assert fleet.states(10) == ["waiting"]
+    fleet.transport.collect(1)
+    fleet.transport.announce(1, None, [])
+    assert fleet.states(10) == ["sent"]
 
 
 BAD_REPORTS: Mapping[str, tuple[bytes, str]] = {
