@@ -1,0 +1,46 @@
+"""On-policy context distillation in torch: the only package that imports torch, transformers and peft.
+
+The names here are loaded on first use, because importing transformers takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oel_server.learner.items import DistilConfig, DistilItem, DistilResult, Gap
+    from oel_server.learner.master import Master, load_master
+    from oel_server.learner.torch_model import TorchModel
+    from oel_server.learner.train import distil
+    from oel_server.learner.update import Update
+
+__all__ = [
+    "DistilConfig",
+    "DistilItem",
+    "DistilResult",
+    "Gap",
+    "Master",
+    "TorchModel",
+    "Update",
+    "distil",
+    "load_master",
+]
+
+_HOME = {
+    "DistilConfig": "items",
+    "DistilItem": "items",
+    "DistilResult": "items",
+    "Gap": "items",
+    "Master": "master",
+    "TorchModel": "torch_model",
+    "Update": "update",
+    "distil": "train",
+    "load_master": "master",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

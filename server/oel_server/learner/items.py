@@ -1,0 +1,75 @@
+"""What goes into a distillation and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oel_server.learner.compute import DeviceName
+from oel_server.learner.update import Update
+
+
+@dataclass(frozen=True, slots=True)
+class DistilItem:
+    """One practice state as fully rendered prompts, chat template and generation prompt included."""
+
+    student: str
+    teacher: str
+    """The same state with its lessons; equal to `student` where none applies (a retention item)."""
+    choices: tuple[str, ...]
+    group: str
+    """What the gaps are reported by, such as the family or the lesson."""
+    weight: float = 1.0
+
+    @property
+    def has_lesson(self) -> bool:
+        """Whether the teacher sees more than the student."""
+        return self.student != self.teacher
+
+
+@dataclass(frozen=True, slots=True)
+class DistilConfig:
+    """How to train."""
+
+    steps: int = 80
+    batch_states: int = 8
+    lr: float = 5e-4
+    rank: int = 16
+    alpha: float = 32.0
+    warmup: int = 10
+    """Steps of linear warmup; constant after."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    retention: float = 1.0
+    """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
+    seed: int = 0
+    gap_items: int = 96
+    """At most this many items measure the gap to the teacher, before and after."""
+    checkpoint_every: int = 20
+    threads: int | None = None
+    """CPU threads; None leaves torch's own number."""
+    device: DeviceName = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Mean KL(student || teacher) in nats over measured items that carry a lesson."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class DistilResult:
+    """What a round of distillation gives."""
+
+    update: Update
+    """The increment of this round alone; the master is unchanged."""
+    losses: tuple[float, ...]
+    """One a step, in nats, those before a resume included."""
+    seconds: float
+    """Wall time of this call."""
+    gap_before: float
+    """Mean KL(student || teacher) in nats over the measured items, all of which carry a lesson."""
+    gap_after: float
+    groups: dict[str, Gap]
+    """The same for each group among the measured items."""

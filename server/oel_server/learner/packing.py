@@ -1,0 +1,148 @@
+"""Many states in one forward pass; a state's candidates share its prompt.
+
+All states stand in one row without padding:  prompt_0 | choice_0,0 | choice_0,1 | ... | prompt_1 | ...
+A candidate sees its own prompt and itself only, and positions restart after the prompt for each of them,
+so every log-prob is that of the plain sequence prompt + candidate. The last token of a candidate
+(end-of-turn) is only predicted, never fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from oel_server.learner.attention import packed_attention
+from oel_server.learner.compute import bf16_products
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceState:
+    """One state as token ids; each choice ends with the end-of-turn token.
+
+    Raises: ValueError for an empty prompt, no choices or an empty choice.
+    """
+
+    prompt: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not self.choices or not all(self.choices):
+            raise ValueError("a state needs a prompt and at least one choice, none of them without tokens")
+
+    @property
+    def length(self) -> int:
+        """Tokens that are fed to the model."""
+        return len(self.prompt) + sum(len(choice) - 1 for choice in self.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One row of N tokens; R positions are read, S tokens scored."""
+
+    tokens_N: Tensor
+    positions_N: Tensor
+    hidden: tuple[Tensor, ...]
+    """One (L, L) a state, as `attention.packed_attention` wants it."""
+    read_R: Tensor
+    """Positions whose next-token distribution is needed, each once."""
+    source_S: Tensor
+    """Index into `read_R`: where each scored token is predicted."""
+    target_S: Tensor
+    """The scored tokens."""
+    choice_S: Tensor
+    """The choice each scored token belongs to, counted over all states."""
+    sizes: tuple[int, ...]
+    """Choices per state."""
+
+
+def pack(states: Sequence[ChoiceState]) -> Packed:
+    """Lay the states out in one row, in the order given."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    hidden: list[Tensor] = []
+    read: list[int] = []
+    target: list[int] = []
+    choice_of: list[int] = []
+    choices = 0
+    for state in states:
+        start, size = len(tokens), len(state.prompt)
+        tokens += state.prompt
+        positions += range(size)
+        branch: list[int] = []
+        for j, choice in enumerate(state.choices):
+            # The last token of the prompt predicts the first token, each token the one after it.
+            read += [start + size - 1, *range(len(tokens), len(tokens) + len(choice) - 1)]
+            target += choice
+            choice_of += [choices + j] * len(choice)
+            tokens += choice[:-1]
+            positions += range(size, size + len(choice) - 1)
+            branch += [j] * (len(choice) - 1)
+        hidden.append(_hidden(size, torch.tensor(branch, dtype=torch.long)))
+        choices += len(state.choices)
+    unique, source = torch.unique(torch.tensor(read), return_inverse=True)
+    return Packed(
+        tokens_N=torch.tensor(tokens),
+        positions_N=torch.tensor(positions),
+        hidden=tuple(hidden),
+        read_R=unique,
+        source_S=source,
+        target_S=torch.tensor(target),
+        choice_S=torch.tensor(choice_of),
+        sizes=tuple(len(state.choices) for state in states),
+    )
+
+
+def _hidden(prompt: int, branch_C: Tensor) -> Tensor:
+    """(L, L), L = prompt + C: each token sees what came before it in the prompt and in its own branch."""
+    branch_L = torch.cat([torch.full((prompt,), -1), branch_C])
+    visible_LL = ((branch_L[:, None] == branch_L) | (branch_L == -1)).tril()
+    return torch.zeros(visible_LL.shape).masked_fill(~visible_LL, float("-inf"))
+
+
+def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
+    """log p(choice | prompt) in nats, not normalised over the choices: one (choices,) tensor a state.
+
+    Differentiable; the caller sets gradient and precision modes. The LM head runs only where it is read.
+    """
+    packed, device = pack(states), model.device
+    with packed_attention(model):
+        hidden_ND = model.base_model(
+            input_ids=packed.tokens_N[None].to(device),
+            position_ids=packed.positions_N[None].to(device),
+            hidden=[hidden_LL.to(device) for hidden_LL in packed.hidden],
+            use_cache=False,
+        ).last_hidden_state[0]
+    logits_RV = model.get_output_embeddings()(hidden_ND[packed.read_R.to(device)])
+    log_probs_RV = torch.log_softmax(logits_RV, -1, dtype=torch.float32)
+    token_S = log_probs_RV[packed.source_S.to(device), packed.target_S.to(device)]
+    choice_S = packed.choice_S.to(device)
+    total_C = torch.zeros(sum(packed.sizes), device=device).index_add(0, choice_S, token_S)
+    return list(torch.split(total_C, list(packed.sizes)))
+
+
+@torch.no_grad()
+def score_states(
+    model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = 4096
+) -> list[Tensor]:
+    """`choice_log_probs` of any number of states, on the CPU, without gradient, with bf16 products.
+
+    At most `batch_tokens` tokens in one pass (more only where one state alone is longer); bounds memory.
+    """
+    scored: list[Tensor] = []
+    first = 0
+    while first < len(states):
+        last, tokens = first + 1, states[first].length
+        while last < len(states) and tokens + states[last].length <= batch_tokens:
+            tokens += states[last].length
+            last += 1
+        with bf16_products(model.device):
+            scored += [values.cpu() for values in choice_log_probs(model, states[first:last])]
+        first = last
+    return scored

@@ -1,0 +1,66 @@
+"""The language model seam in torch, for practice and screening on a CPU or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from oel_shared.model import ChoiceQuery, LogProbs, Message
+
+from oel_server.learner.compute import DeviceName, bf16_products, pick_device
+from oel_server.learner.master import Master
+from oel_server.learner.packing import score_states
+
+
+class TorchModel:
+    """A `LanguageModel` over a master's float32 weights, with bf16 products where they are fast.
+
+    Args:
+        master: its model is moved to the device and stays there.
+        render: the chat template, generation prompt included.
+        batch_tokens: tokens in one forward pass; bounds memory.
+    """
+
+    def __init__(
+        self,
+        master: Master,
+        render: Callable[[Sequence[Message]], str],
+        device: DeviceName = "auto",
+        batch_tokens: int = 4096,
+    ) -> None:
+        self._master, self._render, self._batch_tokens = master, render, batch_tokens
+        self._device = pick_device(device)
+        master.model.to(self._device)
+
+    def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
+        """Unnormalised log p(choice + end-of-turn | prompt) in nats, one array (len(choices),) a query.
+
+        Raises: ValueError for a query without choices.
+        """
+        states = [self._master.encode(self._render(query.prompt), query.choices) for query in queries]
+        found = score_states(self._master.model, states, self._batch_tokens)
+        return [values.double().numpy() for values in found]
+
+    @torch.no_grad()
+    def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
+        """The assistant's answer as text, at most `max_tokens` tokens; greedy at temperature 0."""
+        tokenizer, model = self._master.tokenizer, self._master.model
+        dice = torch.Generator().manual_seed(seed)
+        fed = list(tokenizer(self._render(prompt), add_special_tokens=False).input_ids)
+        cache: Any = None
+        answer: list[int] = []
+        while len(answer) < max_tokens:
+            with bf16_products(self._device):
+                out = model(torch.tensor([fed], device=self._device), past_key_values=cache, use_cache=True)
+            cache, logits_V = out.past_key_values, out.logits[0, -1].float().cpu()
+            if temperature > 0:
+                chances_V = torch.softmax(logits_V / temperature, 0)
+                token = int(torch.multinomial(chances_V, 1, generator=dice))
+            else:
+                token = int(logits_V.argmax())
+            if token == tokenizer.eos_token_id:
+                break
+            answer.append(token)
+            fed = [token]
+        return str(tokenizer.decode(answer))

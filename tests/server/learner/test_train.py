@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from oel_server.learner.items import DistilConfig, DistilItem
+from oel_server.learner.loss import choice_reverse_kl
+from oel_server.learner.packing import choice_log_probs
+from oel_server.learner.train import _batch, distil
+from oel_server.learner.update import Update
+from oel_shared.errors import StateError
+
+CHOICES = ("g", "t", "l")
+TAUGHT = [
+    DistilItem(f"place {c}:", f"place {c}, remember xyz:", CHOICES, group)
+    for c, group in zip("abcdef", ["odd", "even"] * 3, strict=True)
+]
+KEPT = [DistilItem(f"other {c}:", f"other {c}:", CHOICES, "kept") for c in "pqrs"]
+CONFIG = DistilConfig(steps=12, batch_states=4, lr=5e-3, warmup=2, rank=4, alpha=8, device="cpu", threads=1)
+
+
+def gap(student_master, teacher_master, items) -> float:
+    """Mean KL from plain calls in float32."""
+    with torch.no_grad():
+        s = choice_log_probs(
+            student_master.model, [student_master.encode(i.student, i.choices) for i in items]
+        )
+        t = choice_log_probs(
+            teacher_master.model, [teacher_master.encode(i.teacher, i.choices) for i in items]
+        )
+    return choice_reverse_kl(s, t, torch.ones(len(items))).item()
+
+
+def random_update(master) -> Update:
+    dice = torch.Generator().manual_seed(3)
+    return Update(
+        {
+            name: 0.2 * torch.randn(weight.shape, generator=dice)
+            for name, weight in master.model.named_parameters()
+            if name.endswith("proj.weight")
+        }
+    )
+
+
+def same(a: Update, b: Update) -> bool:
+    return a.deltas.keys() == b.deltas.keys() and all(torch.equal(a.deltas[n], b.deltas[n]) for n in a.deltas)
+
+
+def test_base_plus_update_plays_closer_to_the_teacher_by_as_much_as_the_result_says(make_master):
+    master = make_master()
+    result = distil(master, TAUGHT, CONFIG)
+    student = make_master(result.update)
+    assert result.gap_before == pytest.approx(gap(master, master, TAUGHT), rel=0.1)
+    assert result.gap_after == pytest.approx(gap(student, master, TAUGHT), rel=0.15, abs=0.01)
+    assert result.gap_after < 0.5 * result.gap_before
+    assert result.groups.keys() == {"odd", "even"}
+    assert all(g.after < g.before for g in result.groups.values())
+
+
+def test_the_teacher_of_round_two_is_the_round_start_state_and_not_the_base(make_master):
+    base = make_master()
+    master = make_master(random_update(base))
+    true_gap, gap_to_base = gap(master, master, TAUGHT), gap(master, base, TAUGHT)
+    assert abs(gap_to_base - true_gap) > 0.5 * true_gap, "the two teachers must differ for this test"
+    result = distil(master, TAUGHT, replace(CONFIG, steps=1, batch_states=len(TAUGHT)))
+    assert result.gap_before == pytest.approx(true_gap, rel=0.1)
+    assert result.losses[0] == pytest.approx(true_gap, rel=0.1)
+
+
+def test_in_round_two_an_item_without_a_lesson_starts_without_loss(make_master):
+    master = make_master(random_update(make_master()))
+    config = replace(CONFIG, steps=1, batch_states=5, retention=1e6)
+    result = distil(master, [*KEPT, replace(TAUGHT[0], weight=1e-3)], config)
+    assert result.losses[0] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_distillation_leaves_the_master_as_it_was(make_master):
+    master = make_master(random_update(make_master()))
+    before = master.digest()
+    names = list(master.model.state_dict())
+    distil(master, TAUGHT, CONFIG)
+    assert master.digest() == before
+    assert list(master.model.state_dict()) == names
+
+
+def test_the_update_is_float32_and_covers_the_linear_layers_of_the_blocks_only(make_master):
+    master = make_master()
+    deltas = distil(master, TAUGHT, CONFIG).update.deltas
+    linear = {n for n, w in master.model.named_parameters() if ".layers." in n and w.ndim == 2}
+    assert deltas.keys() == linear
+    assert all(d.dtype == torch.float32 and d.abs().max() > 0 for d in deltas.values())
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(make_master, tmp_path):
+    config = replace(CONFIG, checkpoint_every=4)
+    items = TAUGHT + KEPT
+    whole = distil(make_master(), items, config)
+
+    def stop(step: int, total: int, loss: float, seconds: float) -> None:
+        if step == 6:
+            raise Interrupted
+
+    master = make_master()
+    with pytest.raises(Interrupted):
+        distil(master, items, config, tmp_path, stop)
+    steps = []
+    resumed = distil(master, items, config, tmp_path, lambda step, *_: steps.append(step))
+    assert steps == list(range(5, 13))
+    assert resumed.losses == whole.losses
+    assert same(resumed.update, whole.update)
+
+
+def test_a_finished_run_called_again_takes_no_step(make_master, tmp_path):
+    first = distil(make_master(), TAUGHT, CONFIG, tmp_path)
+    steps = []
+    again = distil(make_master(), TAUGHT, CONFIG, tmp_path, lambda *step: steps.append(step))
+    assert steps == []
+    assert same(first.update, again.update)
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(make_master, tmp_path):
+    master = make_master()
+    distil(master, TAUGHT, CONFIG, tmp_path)
+    for items, config in [(TAUGHT[1:], CONFIG), (TAUGHT, replace(CONFIG, lr=1e-4))]:
+        with pytest.raises(StateError, match="another run"):
+            distil(master, items, config, tmp_path)
+    with pytest.raises(StateError, match="another run"):
+        distil(make_master(random_update(master)), TAUGHT, CONFIG, tmp_path)
+    (tmp_path / "distil.pt").write_bytes(b"cut short")
+    with pytest.raises(StateError, match="cannot be read"):
+        distil(master, TAUGHT, CONFIG, tmp_path)
+
+
+def test_the_same_seed_gives_the_same_update_and_another_seed_another(make_master):
+    first, again = (distil(make_master(), TAUGHT, CONFIG).update for _ in range(2))
+    assert same(first, again)
+    assert not same(first, distil(make_master(), TAUGHT, replace(CONFIG, seed=1)).update)
+
+
+def test_retention_items_hold_the_student_to_its_round_start_play(make_master):
+    master = make_master()
+    items = TAUGHT + KEPT
+    drift = [
+        gap(make_master(distil(master, items, replace(CONFIG, steps=30, retention=r)).update), master, KEPT)
+        for r in (0.0, 1.0)
+    ]
+    assert drift[1] < 0.5 * drift[0]
+
+
+def test_a_round_without_lessons_is_refused_before_anything_is_computed(make_master):
+    with pytest.raises(StateError, match="nothing to distil"):
+        distil(make_master(), KEPT, CONFIG)
+    with pytest.raises(StateError, match="nothing to distil"):
+        distil(make_master(), [*KEPT, replace(TAUGHT[0], weight=0.0)], CONFIG)
+
+
+def test_every_epoch_holds_each_item_once_in_an_order_of_its_own():
+    config = replace(CONFIG, batch_states=5)
+    epochs = [_batch(10, 2 * e, config) + _batch(10, 2 * e + 1, config) for e in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
