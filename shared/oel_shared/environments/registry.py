@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -64,6 +65,8 @@ def _is_path(text: str) -> bool:
 
 def _own(name: str, module_name: str, class_name: str, query: dict[str, str]) -> Environment:
     """A user's own class; options arrive as keyword arguments, as text."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a console script does not look beside itself for modules
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -20,9 +20,10 @@ PATIENCE = 10_000
 
 GOAL = "Open the chest."
 POINT = "Your score has just gone up by one point."
-_ROOMS = ["attic", "cellar", "hall", "kitchen", "larder", "library", "pantry", "parlour", "studio", "vault"]
-_KINDS = ["brass", "copper", "golden", "iron", "pewter", "rusty", "silver", "steel", "tin", "wooden"]
-_CURIOS = ["bottle", "candle", "coat", "hammer", "lamp", "mirror", "newspaper", "umbrella"]
+_WORDS = "go east west look inventory take open pull key chest lever"
+_ROOMS = ("attic", "cellar", "hall", "kitchen", "larder", "library", "pantry", "parlour", "studio", "vault")
+_KINDS = ("brass", "copper", "golden", "pewter", "rusty", "silver", "steel", "tin", "wooden")
+_CURIOS = ("bottle", "candle", "coat", "hammer", "lamp", "mirror", "newspaper", "postcard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,7 @@ class ScriptedEnvironment:
     """Corridors of one length. See `oel_shared.environment.Environment`."""
 
     family = "scripted"
-    public_words = frozenset(
-        ["go", "east", "west", "look", "inventory", "take", "open", "pull", "key", "chest", "lever"]
-    )
+    public_words = frozenset(_WORDS.split())
 
     def __init__(self, options: Values) -> None:
         """Options must be complete (`read_options` with `OPTIONS`)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oel_shared.environments.content import split_of
 from oel_shared.environments.options import CAPS, Option, Values, step_cap
-from oel_shared.environments.textworld_content import game_content, route_of
+from oel_shared.environments.textworld_content import game_content
 from oel_shared.environments.textworld_env import TextWorldGame
 from oel_shared.environments.textworld_families import GRAMMAR_WORDS
 from oel_shared.environments.textworld_module import textworld_module
@@ -55,7 +55,7 @@ class TextWorldFiles:
         except (ValueError, KeyError, TypeError) as error:
             json_file = file.with_suffix(".json")
             raise UsageError(f"{json_file} does not describe a TextWorld game: {error}.") from error
-        route = route_of(game.walkthrough or [])
+        route = list(game.walkthrough or [])
         turns = step_cap(len(route), self._options) if route else int(self._options["steps"])
         goal = _goal(route)
         return TextWorldGame(game_content(game, route), self.family, turns or TURNS_WITHOUT_ROUTE, goal, file)

@@ -20,6 +20,8 @@ Say = Callable[[str], None]
 PATIENCE = 400
 """Candidates in a row without a new game after which a family counts as exhausted."""
 QUIET_SECONDS = 2.0
+FAILURES = 8
+"""Games that may fail to compile, beyond as many as succeed, before it is called hopeless."""
 
 
 class TextWorldEnvironment:
@@ -58,46 +60,64 @@ class TextWorldEnvironment:
         """
         if count < 1:
             raise UsageError(f"{count} games were asked of 'textworld:{self.family}', expected at least 1.")
-        progress = _Progress(self._say, self._clock, f"textworld:{self.family}", split, count)
+        progress = _Progress(self._say, self._clock, f"textworld:{self.family}: games for '{split}'", count)
         found: list[Record] = []
+        failed: list[Record] = []
         with GameCache(self.family, self._made_from) as cache:
-            fresh = self._candidates(cache, split, seed, count)
+            search = _Search(cache, split, seed, count, progress)
+            fresh = iter(search)
             while len(found) < count:
                 batch = list(itertools.islice(fresh, count - len(found)))
-                if not batch:
-                    raise UsageError(self._too_few(split, len(found), count))
+                if not batch or len(failed) > FAILURES + len(found):
+                    raise UsageError(self._too_few(split, len(found), count, [*search.rejected, *failed]))
                 for record in cache.compile(batch):
-                    found += [record] if not record.reject else []
-                    progress.ready(len(found))
+                    (failed if record.reject else found).append(record)
+                    progress.tick(len(found))
+                    if len(failed) > FAILURES + len(found):
+                        break
         return [self._game(record) for record in found]
-
-    def _candidates(self, cache: GameCache, split: Split, seed: int, count: int) -> Iterator[Record]:
-        """Distinct games of the split in the order of their candidate numbers, until patience ends."""
-        seen: set[str] = set()
-        since_last = 0
-        batch = max(PROCESSES, count * sum(WEIGHTS.values()) // WEIGHTS[split])
-        for first in itertools.count(step=batch):
-            seeds = [candidate_seed(seed, number) for number in range(first, first + batch)]
-            for record in cache.describe(seeds):
-                since_last += 1
-                if record.content and split_of(record.content) == split and record.content not in seen:
-                    seen.add(record.content)
-                    since_last = 0
-                    yield record
-                if since_last >= PATIENCE:
-                    return
 
     def _game(self, record: Record) -> TextWorldGame:
         turns = step_cap(len(record.route), self._options)
         return TextWorldGame(record.content, self.family, turns, record.goal, record.file)
 
-    def _too_few(self, split: Split, found: int, count: int) -> str:
+    def _too_few(self, split: Split, found: int, count: int, rejected: Sequence[Record]) -> str:
         options = "&".join(f"{key}={value}" for key, value in self._made_from.items())
+        why = f" The last one refused: {rejected[-1].reject.rstrip('.')}." if rejected else ""
         return (
-            f"'textworld:{self.family}?{options}' has {found} distinct games for the split '{split}'"
-            f" ({PATIENCE} seeds in a row gave no new one), {count} were asked for."
-            " Ask for fewer or for a higher level."
+            f"'textworld:{self.family}?{options}' gave {found} distinct games for the split '{split}',"
+            f" {count} were asked for; then {PATIENCE} seeds in a row gave nothing new, or games could not be"
+            f" compiled.{why} Ask for fewer games or other options."
         )
+
+
+class _Search:
+    """Distinct games of a split in the order of their candidate numbers, until patience ends."""
+
+    def __init__(self, cache: GameCache, split: Split, seed: int, count: int, progress: _Progress) -> None:
+        self.rejected: list[Record] = []
+        self._cache, self._split, self._seed, self._progress = cache, split, seed, progress
+        self._batch = max(PROCESSES, count * sum(WEIGHTS.values()) // WEIGHTS[split])
+
+    def __iter__(self) -> Iterator[Record]:
+        seen: set[str] = set()
+        since_last = 0
+        for record in self._described():
+            self._progress.tick()
+            since_last += 1
+            self.rejected += [record] if record.reject else []
+            if record.content and split_of(record.content) == self._split and record.content not in seen:
+                seen.add(record.content)
+                since_last = 0
+                yield record
+            if since_last >= PATIENCE:
+                return
+
+    def _described(self) -> Iterator[Record]:
+        for first in itertools.count(step=self._batch):
+            yield from self._cache.describe(
+                [candidate_seed(self._seed, number) for number in range(first, first + self._batch)]
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +137,22 @@ def coverage(games: Sequence[TextWorldGame]) -> Coverage:
 class _Progress:
     """At most one line in two seconds, none in the first two."""
 
-    def __init__(
-        self, say: Say | None, clock: Callable[[], float], name: str, split: Split, count: int
-    ) -> None:
-        self._say, self._clock = say, clock
-        self._what = f"{name}: games for '{split}'"
-        self._count = count
-        self._began = self._last = clock()
+    def __init__(self, say: Say | None, clock: Callable[[], float], what: str, count: int) -> None:
+        self._say, self._clock, self._what, self._count = say, clock, what, count
+        self._done = 0
+        self._last = self._first = clock()
 
-    def ready(self, done: int) -> None:
+    def tick(self, done: int | None = None) -> None:
         now = self._clock()
-        if self._say is None or now - self._last < QUIET_SECONDS or not done:
+        if done is not None and self._done == 0:
+            self._first = now  # starting the workers is not the pace of the rest
+        self._done = self._done if done is None else done
+        if self._say is None or now - self._last < QUIET_SECONDS:
             return
         self._last = now
-        left = (now - self._began) / done * (self._count - done)
-        self._say(f"{self._what}: {done} of {self._count} ready, about {left:.0f} s left")
+        self._say(f"{self._what}: {self._done} of {self._count} ready{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        if self._done < 2:
+            return ""
+        return f", about {(now - self._first) / (self._done - 1) * (self._count - self._done):.0f} s left"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from oel_shared.environments.textworld_content import route_of
 from oel_shared.environments.textworld_env import TextWorldGame
 from oel_shared.environments.textworld_pool import record_file
 
@@ -15,4 +14,4 @@ def oracle_route(game: TextWorldGame) -> tuple[str, ...]:
     if sidecar.exists():
         return tuple(json.loads(sidecar.read_text())["route"])
     metadata = json.loads(game.file.with_suffix(".json").read_text()).get("metadata", {})
-    return tuple(route_of(metadata.get("walkthrough") or []))
+    return tuple(metadata.get("walkthrough") or [])

@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from oel_shared.environments.options import Values
 from oel_shared.environments.textworld_module import textworld_module
 from oel_shared.errors import OelError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when describing or compiling changes, so that no old cache entry is taken for a new one."""
 PROCESSES = min(2, os.cpu_count() or 1)
 
@@ -124,7 +125,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _write(file: Path, known: dict[str, Any]) -> None:
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part = file.with_name(f"{file.name}.{uuid.uuid4().hex}.part")
     part.write_text(json.dumps(known))
     part.replace(file)
 

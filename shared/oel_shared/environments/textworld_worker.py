@@ -12,10 +12,11 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
-from oel_shared.environments.textworld_content import game_content, route_of
+from oel_shared.environments.textworld_content import game_content, open_at_start, route_of
 from oel_shared.environments.textworld_families import FAMILIES
 
 Task = dict[str, Any]
@@ -44,7 +45,7 @@ def make_game(family: str, options: dict[str, Any], seed: int) -> tuple[Any, lis
         game = make(FAMILIES[family].settings(options, seed), game_options)
     finally:
         maker.set_walkthrough = original
-    return game, route_of(recorded or game.walkthrough)
+    return game, route_of(recorded or game.walkthrough, open_at_start(game))
 
 
 def describe(task: Task) -> Task:
@@ -97,7 +98,7 @@ def check_route(file: Path, route: list[str]) -> None:
 
 def _move(source: Path, target: Path) -> None:
     """Into place atomically, also from another file system."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     shutil.copyfile(source, part)
     part.replace(target)
 
