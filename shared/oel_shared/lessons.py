@@ -1,0 +1,94 @@
+"""Lessons at work: which legal actions a lesson means in a state, and how that is said to a model.
+
+A template is an action with slots: `take {goal}`. A slot stands for one or more words and says what they are:
+
+    {any}     anything
+    {goal}    a thing that the goal names
+    {named}   a thing that the latest text names
+    {onward}  a direction that does not undo the last move
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from oel_shared.types import State
+from oel_shared.wire import Lesson
+
+SLOTS = ("any", "goal", "named", "onward")
+HINTS_SHOWN = 1
+"""Lessons put into one prompt: the best-supported one that applies. More confuse a small model (lab log)."""
+ACTIONS_NAMED = 4
+"""A hint that lists more actions than this says too little to be worth its tokens."""
+
+_OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east", "up": "down", "down": "up"}
+
+
+def matching_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
+    """The legal actions that the lesson advises in this state; empty where it does not apply."""
+    pattern, slots = _compiled(lesson.template)
+    return tuple(
+        action
+        for action in state.actions
+        if (found := pattern.fullmatch(action))
+        and all(_fits(slot, value, state) for slot, value in zip(slots, found.groups(), strict=True))
+        and not (lesson.cue == "fresh" and action in state.history)
+    )
+
+
+def hints(state: State, lessons: Sequence[Lesson]) -> tuple[str, ...]:
+    """The lessons that apply here, best first as given, as sentences for `prompts.prompt`."""
+    said: list[str] = []
+    for lesson in lessons:
+        actions = matching_actions(lesson, state)
+        if 0 < len(actions) <= ACTIONS_NAMED and len(actions) < len(state.actions):
+            said.append(hint(actions))
+        if len(said) == HINTS_SHOWN:
+            break
+    return tuple(said)
+
+
+def hint(actions: Sequence[str]) -> str:
+    """One lesson, said about the actions it means. Positive wording only: "do not" backfires (lab log)."""
+    quoted = [f'"{action}"' for action in actions]
+    return f"The best command now is {' or '.join(quoted)}."
+
+
+def in_words(lesson: Lesson) -> str:
+    """The lesson for people: `cooking: when "eat meal" is possible, do it`."""
+    again = ", unless already done" if lesson.cue == "fresh" else ""
+    return f'{lesson.family}: when "{lesson.template}" is possible, do it{again}'
+
+
+def is_template(text: str) -> bool:
+    """Whether every slot of `text` is known."""
+    return all(slot in SLOTS for slot in re.findall(r"\{([^}]*)\}", text))
+
+
+@functools.cache
+def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    parts = re.split(r"\{([a-z]+)\}", template)
+    pattern = "".join("(.+)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+    return re.compile(pattern), tuple(parts[1::2])
+
+
+def _fits(slot: str, value: str, state: State) -> bool:
+    if slot == "goal":
+        return _names(state.goal, value)
+    if slot == "named":
+        return _names(state.observation, value)
+    if slot == "onward":
+        return value in _OPPOSITE and value != _OPPOSITE.get(_last_direction(state), "")
+    return slot == "any"
+
+
+def _names(text: str, thing: str) -> bool:
+    return re.search(rf"\b{re.escape(thing)}\b", text, re.IGNORECASE) is not None
+
+
+def _last_direction(state: State) -> str:
+    """The direction of the last move, if the last action was one."""
+    words = state.history[-1].split() if state.history else []
+    return words[-1] if words and words[-1] in _OPPOSITE else ""

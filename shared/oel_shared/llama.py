@@ -1,0 +1,325 @@
+"""A GGUF model through llama.cpp: exact scores for many choices of many prompts in few decodes.
+
+The queries' common beginning is decoded once and kept between calls; every prompt continues it in a sequence
+of its own, and a prompt's choices branch off as a token trie, so what several choices share is computed once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.sandbox
+import llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from oel_shared.errors import ModelFileError
+from oel_shared.gguf_file import check_model_file
+from oel_shared.model import ChoiceQuery, LogProbs, Message
+
+CONTEXT_TOKENS = 8192
+BATCH_TOKENS = 2048
+MAX_SEQUENCES = 256
+QUERIES_AT_ONCE = 4
+"""Prompts per decode: more share the weights' reading, fewer keep attention short (docs/lab-log.md)."""
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _silence(_level: int, _text: bytes, _data: object) -> None:
+    """llama.cpp's log is not for users; errors are reported by ours."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A token of a choice trie. `sequences` are the choices that pass through it."""
+
+    token: int
+    depth: int
+    sequences: list[int] = field(default_factory=list)
+    children: dict[int, _Node] = field(default_factory=dict)
+    row: int = -1
+
+
+class LlamaModel:
+    """A loaded GGUF file, with or without a LoRA adapter, behind the `LanguageModel` seam.
+
+    Raises: ModelFileError for a file that cannot be run.
+    """
+
+    def __init__(self, path: Path | str, adapter: Path | str | None = None, threads: int = 2) -> None:
+        path = Path(path)
+        check_model_file(path)
+        lib.llama_backend_init()
+        lib.llama_log_set(_silence, ctypes.c_void_p(0))
+        self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+        if not self._model:
+            raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")
+        params = lib.llama_context_default_params()
+        params.n_ctx = min(CONTEXT_TOKENS, lib.llama_model_n_ctx_train(self._model))
+        params.n_batch, params.n_seq_max, params.kv_unified = BATCH_TOKENS, MAX_SEQUENCES, True
+        # With flash attention the logits depend on how tokens are split into batches (0.7 nats were seen);
+        # without it every split gives the same bits, so a play can be repeated exactly.
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_threads = params.n_threads_batch = threads
+        self._context = lib.llama_init_from_model(self._model, params)
+        self._capacity = int(params.n_ctx)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._vocab_size = lib.llama_vocab_n_tokens(self._vocab)
+        self._end_of_turn = lib.llama_vocab_eos(self._vocab)
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, MAX_SEQUENCES)
+        self._prefix: list[int] = []
+        self._template = _compile_template(lib.llama_model_chat_template(self._model, None), path)
+        self._adapter = self._load_adapter(Path(adapter)) if adapter else None
+
+    def close(self) -> None:
+        """Free llama.cpp's memory. The model cannot be used afterwards."""
+        if self._context:
+            lib.llama_batch_free(self._batch)
+            lib.llama_free(self._context)
+            lib.llama_model_free(self._model)
+            self._context = self._model = None
+
+    def __enter__(self) -> LlamaModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The chat template applied, up to where the assistant begins."""
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        return self._template.render(
+            messages=plain, add_generation_prompt=True, bos_token=self._bos_text(), eos_token=""
+        )
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids; `special` reads control tokens such as `<|im_end|>` as what they are."""
+        raw = text.encode()
+        buffer = (lib.llama_token * (len(raw) + 8))()
+        count = lib.llama_tokenize(self._vocab, raw, len(raw), buffer, len(raw) + 8, False, special)
+        return list(buffer[:count])
+
+    def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
+        """See `LanguageModel.score`."""
+        prompts = [self.tokenize(self.render(q.prompt), special=True) for q in queries]
+        choices = [
+            [[*self.tokenize(c, special=False), self._end_of_turn] for c in q.choices] for q in queries
+        ]
+        if any(not c for c in choices):
+            raise ValueError("a query without choices")
+        results: list[LogProbs] = []
+        for chunk in self._chunks(prompts, choices):
+            results += self._score_chunk(prompts[chunk], choices[chunk])
+        return results
+
+    def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
+        """See `LanguageModel.generate`. Temperature 0 is greedy."""
+        rng = np.random.default_rng(seed)
+        logits = self._decode_prompts([self.tokenize(self.render(prompt), special=True)])[0]
+        written: list[int] = []
+        position = self._length
+        while len(written) < max_tokens:
+            token = _sample(logits, temperature, rng)
+            if lib.llama_vocab_is_eog(self._vocab, token):
+                break
+            written.append(token)
+            logits = self._decode([(token, position, [1], True)])[0]
+            position += 1
+        self._forget_after_prefix()
+        return self._text(written)
+
+    def _chunks(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> Iterator[slice]:
+        """Slices of queries that fit the context and the number of sequences together."""
+        start, used, sequences = 0, 0, 1
+        for i, (prompt, options) in enumerate(zip(prompts, choices, strict=True)):
+            tokens = len(prompt) + sum(map(len, options))
+            if tokens > self._capacity:
+                raise ModelFileError(
+                    f"a prompt of {tokens} tokens does not fit the model's context of {self._capacity}: "
+                    "shorten observations or use a model with a longer context"
+                )
+            full = used + tokens > self._capacity or sequences + 1 + len(options) > MAX_SEQUENCES
+            if i > start and (full or i - start == QUERIES_AT_ONCE):
+                yield slice(start, i)
+                start, used, sequences = i, 0, 1
+            used, sequences = used + tokens, sequences + 1 + len(options)
+        yield slice(start, len(prompts))
+
+    def _score_chunk(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> list[LogProbs]:
+        first = self._decode_prompts(prompts)
+        free = len(prompts) + 1
+        tries: list[dict[int, _Node]] = []
+        for i, options in enumerate(choices):
+            tries.append(_trie(options, free))
+            for sequence in range(free, free + len(options)):
+                lib.llama_memory_seq_cp(self._memory, i + 1, sequence, -1, -1)
+            free += len(options)
+        rows = self._decode_tries(tries, [len(p) for p in prompts])
+        results = [
+            np.array([_choice_log_prob(o, first[i], tries[i], rows) for o in options], dtype=np.float64)
+            for i, options in enumerate(choices)
+        ]
+        self._forget_after_prefix(free)
+        return results
+
+    def _decode_prompts(self, prompts: list[list[int]]) -> list[npt.NDArray[np.float32]]:
+        """Prompt i into sequence i + 1; returns the log-probs of each prompt's next token, (vocabulary,)."""
+        common = _common_prefix(prompts)
+        kept = _shared_length(common, self._prefix)
+        lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
+        self._decode([(t, kept + i, [0], False) for i, t in enumerate(common[kept:])])
+        self._prefix = common
+        items = []
+        for i, prompt in enumerate(prompts):
+            lib.llama_memory_seq_cp(self._memory, 0, i + 1, -1, -1)
+            for position in range(len(common), len(prompt)):
+                items.append((prompt[position], position, [i + 1], position == len(prompt) - 1))
+        self._length = len(prompts[-1])
+        return [_log_softmax(row) for row in self._decode(items)]
+
+    def _decode_tries(
+        self, tries: list[dict[int, _Node]], starts: list[int]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Decode all inner nodes of all tries; sets each node's `row` into the returned log-probs."""
+        items = []
+        for trie, start in zip(tries, starts, strict=True):
+            for node in _inner_nodes(trie):
+                node.row = len(items)
+                items.append((node.token, start + node.depth, node.sequences, True))
+        return [_log_softmax(row) for row in self._decode(items)]
+
+    def _decode(self, items: list[tuple[int, int, list[int], bool]]) -> list[npt.NDArray[np.float32]]:
+        """Decode (token, position, sequences, wants logits); returns copies of the wanted rows in order."""
+        wanted: list[npt.NDArray[np.float32]] = []
+        for begin in range(0, len(items), BATCH_TOKENS):
+            part = items[begin : begin + BATCH_TOKENS]
+            batch = self._batch
+            batch.n_tokens = len(part)
+            for i, (token, position, sequences, logits) in enumerate(part):
+                batch.token[i], batch.pos[i], batch.logits[i] = token, position, logits
+                batch.n_seq_id[i] = len(sequences)
+                for k, sequence in enumerate(sequences):
+                    batch.seq_id[i][k] = sequence
+            status = lib.llama_decode(self._context, batch)
+            if status != 0:
+                raise RuntimeError(f"llama_decode failed with {status} for {len(part)} tokens")
+            for i, item in enumerate(part):
+                if item[3]:
+                    pointer = lib.llama_get_logits_ith(self._context, i)
+                    wanted.append(np.ctypeslib.as_array(pointer, (self._vocab_size,)).copy())
+        return wanted
+
+    def _forget_after_prefix(self, sequences: int = 2) -> None:
+        for sequence in range(1, sequences):
+            lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def _load_adapter(self, path: Path) -> Any:
+        if not path.is_file():
+            raise ModelFileError(f"no adapter file {path}: give the path of a GGUF LoRA adapter")
+        adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise ModelFileError(f"{path} is not a LoRA adapter for this model")
+        handles = (ctypes.c_void_p * 1)(adapter)
+        pointer = ctypes.cast(handles, ctypes.POINTER(lib.llama_adapter_lora_p_ctypes))
+        lib.llama_set_adapters_lora(self._context, pointer, 1, (ctypes.c_float * 1)(1.0))
+        return adapter
+
+    def _text(self, tokens: list[int]) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        pieces = []
+        for token in tokens:
+            length = lib.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
+            pieces.append(buffer.raw[:length])
+        return b"".join(pieces).decode(errors="replace")
+
+    def _bos_text(self) -> str:
+        token = lib.llama_vocab_bos(self._vocab)
+        return lib.llama_vocab_get_text(self._vocab, token).decode() if token >= 0 else ""
+
+
+def _compile_template(source: bytes | None, path: Path) -> jinja2.Template:
+    if not source:
+        raise ModelFileError(f"{path} has no chat template: use an instruction-tuned model")
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+
+    def refuse(text: str) -> None:
+        raise ModelFileError(f"the chat template of {path} refuses the prompt: {text}")
+
+    environment.globals["raise_exception"] = refuse
+    return environment.from_string(source.decode())
+
+
+def _trie(options: list[list[int]], first_sequence: int) -> dict[int, _Node]:
+    roots: dict[int, _Node] = {}
+    for number, option in enumerate(options):
+        level = roots
+        for depth, token in enumerate(option):
+            node = level.setdefault(token, _Node(token, depth))
+            node.sequences.append(first_sequence + number)
+            level = node.children
+    return roots
+
+
+def _inner_nodes(level: dict[int, _Node]) -> Iterator[_Node]:
+    """Parents before children; leaves are not decoded, their log-prob stands in the parent's row."""
+    for node in level.values():
+        if node.children:
+            yield node
+            yield from _inner_nodes(node.children)
+
+
+def _choice_log_prob(
+    option: list[int],
+    first: npt.NDArray[np.float32],
+    level: dict[int, _Node],
+    rows: list[npt.NDArray[np.float32]],
+) -> float:
+    total, row = 0.0, first
+    for token in option:
+        total += float(row[token])
+        node = level[token]
+        if node.children:
+            row, level = rows[node.row], node.children
+    return total
+
+
+def _common_prefix(prompts: list[list[int]]) -> list[int]:
+    """What all prompts share, leaving every prompt at least one token of its own."""
+    shared = min(len(p) for p in prompts) - 1
+    for prompt in prompts[1:]:
+        shared = min(shared, _shared_length(prompts[0], prompt))
+    return prompts[0][: max(shared, 0)]
+
+
+def _shared_length(a: list[int], b: list[int]) -> int:
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+def _log_softmax(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    row -= row.max()
+    row -= np.log(np.exp(row).sum(dtype=np.float64)).astype(np.float32)
+    return row
+
+
+def _sample(log_probs: npt.NDArray[np.float32], temperature: float, rng: np.random.Generator) -> int:
+    if temperature <= 0:
+        return int(log_probs.argmax())
+    weights = np.exp((log_probs - log_probs.max()).astype(np.float64) / temperature)
+    return int(rng.choice(len(weights), p=weights / weights.sum()))
+
+
+@contextlib.contextmanager
+def open_model(path: Path | str, adapter: Path | str | None = None, threads: int = 2) -> Iterator[LlamaModel]:
+    """A `LlamaModel` that is closed at the end of the block."""
+    with LlamaModel(path, adapter, threads) as model:
+        yield model

@@ -1,0 +1,135 @@
+"""Playing: several episodes at once through one policy, on seeds that make plays comparable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from oel_shared.environment import Episode, Game
+from oel_shared.lessons import hints
+from oel_shared.model import ChoiceQuery, LanguageModel
+from oel_shared.prompts import prompt
+from oel_shared.types import State, Trajectory, Turn
+from oel_shared.wire import Lesson
+
+Probabilities = npt.NDArray[np.float64]
+AT_ONCE = 8
+
+
+class Policy(Protocol):
+    """Chooses among legal actions."""
+
+    def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
+        """One distribution over `state.actions` a state, each summing to 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomLegal:
+    """Every legal action alike: the row that every table of ours carries."""
+
+    def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
+        """See `Policy`."""
+        return [np.full(len(s.actions), 1 / len(s.actions)) for s in states]
+
+
+@dataclass(frozen=True)
+class ModelPolicy:
+    """The model's exact distribution over the legal actions, T 1; with lessons where they apply."""
+
+    model: LanguageModel
+    lessons: Sequence[Lesson] = ()
+
+    def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
+        """See `Policy`."""
+        queries = [ChoiceQuery(prompt(s, hints(s, self.lessons)), s.actions) for s in states]
+        return [softmax(scores) for scores in self.model.score(queries)]
+
+
+def softmax(scores: npt.NDArray[np.float64]) -> Probabilities:
+    """exp(scores) normalised, (choices,)."""
+    weights = np.exp(scores - scores.max())
+    return np.asarray(weights / weights.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A game and the seed of its choices. Two policies on the same play use the same random numbers."""
+
+    game: Game
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A finished play. `score` is for judges (gate, eval); learners read the trajectory."""
+
+    trajectory: Trajectory
+    score: float
+
+
+@dataclass
+class _Running:
+    index: int
+    play: Play
+    episode: Episode
+    rng: np.random.Generator
+    turns: list[Turn]
+
+
+def play(
+    plays: Iterable[Play],
+    policy: Policy,
+    release: str = "",
+    at_once: int = AT_ONCE,
+    on_done: Callable[[Played], None] | None = None,
+) -> list[Played]:
+    """Play everything, `at_once` episodes in step, and return the results in the order of `plays`."""
+    waiting = iter(enumerate(plays))
+    running: list[_Running] = []
+    finished: dict[int, Played] = {}
+    while True:
+        running += [_start(i, p) for i, p in _take(waiting, at_once - len(running))]
+        if not running:
+            return [finished[i] for i in sorted(finished)]
+        chances = policy.probabilities([r.episode.state for r in running])
+        for one, probabilities in zip(running, chances, strict=True):
+            _step(one, probabilities)
+        for one in [r for r in running if r.episode.outcome]:
+            running.remove(one)
+            finished[one.index] = _finish(one, release)
+            if on_done:
+                on_done(finished[one.index])
+
+
+def _take(waiting: Iterator[tuple[int, Play]], count: int) -> list[tuple[int, Play]]:
+    return [item for _, item in zip(range(count), waiting, strict=False)]
+
+
+def _start(index: int, one: Play) -> _Running:
+    seed = hashlib.sha256(f"{one.game.id} {one.seed}".encode()).digest()[:8]
+    return _Running(index, one, one.game.start(), np.random.default_rng(int.from_bytes(seed, "big")), [])
+
+
+def _step(one: _Running, probabilities: Probabilities) -> None:
+    state = one.episode.state
+    # Inverse of the cumulative distribution: one random number a turn, so that two policies that mostly
+    # agree mostly choose alike, and their difference shows with fewer plays.
+    drawn = int(np.searchsorted(np.cumsum(probabilities), one.rng.random(), side="right"))
+    action = state.actions[min(drawn, len(state.actions) - 1)]
+    one.turns.append(Turn(state, action, one.episode.step(action)))
+
+
+def _finish(one: _Running, release: str) -> Played:
+    outcome = one.episode.outcome
+    assert outcome is not None
+    game = one.play.game
+    trajectory = Trajectory(game.family, game.id, release, one.play.seed, tuple(one.turns), outcome)
+    score = one.episode.score
+    one.episode.close()
+    return Played(trajectory, score)
