@@ -5,6 +5,7 @@ The names here are loaded on first use, because importing transformers takes sec
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from oel_server.learner.torch_model import TorchModel
     from oel_server.learner.train import distil
     from oel_server.learner.update import Update
+
+# By default OpenMP's threads wait for each other by spinning: a training step that shares its cores with any
+# other process then takes ten times as long. OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
     "DistilConfig",

@@ -25,5 +25,7 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
-        fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        # Emulated bf16 products, as on older CPUs, would be slower than float32.
+        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        fast = bool(has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return torch.autocast(device.type, dtype=torch.bfloat16) if fast else nullcontext()

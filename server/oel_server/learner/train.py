@@ -46,7 +46,8 @@ def distil(
 
     Teacher: the round-start weights (`master.model` as it is, cumulative update included), frozen, scored
     once per item. Student: the same weights with a LoRA. With a checkpoint folder, an interrupted run goes
-    on where its last checkpoint stands and ends at the weights of an uninterrupted one.
+    on where its last checkpoint stands and ends at the weights of an uninterrupted one (bit for bit on a
+    CPU with the same number of threads; a GPU adds in no fixed order).
 
     Raises: StateError if no item carries a lesson or the checkpoint is of another run; ConfigError for a
         device that is not there.

@@ -58,6 +58,17 @@ def test_base_plus_update_plays_closer_to_the_teacher_by_as_much_as_the_result_s
     assert all(g.after < g.before for g in result.groups.values())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_a_cpu_learns_and_gives_the_master_back(make_master, tmp_path):
+    on_cpu = distil(make_master(), TAUGHT, CONFIG)
+    master = make_master()
+    on_gpu = distil(master, TAUGHT, replace(CONFIG, device="cuda"), tmp_path)
+    assert master.model.device.type == "cpu"
+    assert on_gpu.gap_before == pytest.approx(on_cpu.gap_before, rel=0.1)
+    assert on_gpu.gap_after == pytest.approx(on_cpu.gap_after, rel=0.3, abs=0.01)
+    assert all(delta.device.type == "cpu" for delta in on_gpu.update.deltas.values())
+
+
 def test_the_teacher_of_round_two_is_the_round_start_state_and_not_the_base(make_master):
     base = make_master()
     master = make_master(random_update(base))
