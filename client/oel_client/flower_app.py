@@ -13,11 +13,9 @@ from flwr.clientapp import ClientApp
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
-from oel_client.installation import BASE, installed
+from oel_client.installation import BASE, NOTICE, installed
 from oel_client.outbox import Outbox
 
-NOTICE = "notice.bin"
-"""Where the latest release notice lies in the device folder, exactly as it came."""
 MAX_REPORTS = 4
 """Reports in one answer; each is capped at 16 KB."""
 MAX_NOTICE_BYTES = 1024 * 1024

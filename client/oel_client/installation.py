@@ -17,6 +17,8 @@ from oel_shared.errors import ModelFileError, StateError
 
 BASE = "base"
 """Version of the model that the device came with."""
+NOTICE = "notice.bin"
+"""Where the latest release notice lies in the device folder, exactly as it came."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,285 @@
+"""`oel client`: each command works on one device folder, in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from oel_shared.console import byte_progress, progress, say, show, show_facts, show_json, show_table
+
+if TYPE_CHECKING:
+    from oel_client.installation import Installed
+
+app = typer.Typer(
+    help="A device: play, extract lessons, report them, take better models.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(help="The device's folder.", envvar="OEL_HOME", show_default="~/.local/share/edge-oel"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _folder(home: Path | None) -> Path:
+    from oel_client.config import default_home
+
+    return home.expanduser() if home else default_home()
+
+
+@app.command()
+def init(
+    home: Home = None,
+    model: Annotated[
+        str | None, typer.Option(help="Path of a GGUF file, or 'default': the embedded model.")
+    ] = None,
+    environments: Annotated[
+        list[str] | None, typer.Option("--env", help="A task to play; repeatable.")
+    ] = None,
+    superlink: Annotated[str | None, typer.Option(help="host:port of the server's SuperLink.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices; drawn if absent.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a folder a device: write its settings, check its model and tasks.
+
+    Example: `oel client init --home ./device --env "textworld:cooking?recipe=1&take=1"`
+    """
+    import secrets
+
+    from oel_shared.defaults import DEFAULT_MODEL
+
+    from oel_client.session import set_up
+
+    folder = _folder(home)
+    file = str(Path(model).expanduser().resolve()) if model and model != DEFAULT_MODEL else model
+    given = {
+        "model": file, "environments": environments, "superlink": superlink, "seed": seed, "threads": threads
+    }  # fmt: skip
+    named = {key: value for key, value in given.items() if value is not None and value != []}
+    config, now = set_up(folder, named, secrets.randbits(31))
+    if as_json:
+        show_json({"home": str(folder.resolve()), "release": now.version, "config": config.model_dump()})
+        return
+    show(f"{folder} is a device: {now.model.name}, seed {config.seed}, {', '.join(config.environments)}")
+    show(f"Settings: {folder / 'config.toml'}. Next: oel client play --home {folder}")
+
+
+@app.command()
+def play(
+    home: Home = None,
+    episodes: Annotated[int, typer.Option(min=1, help="New episodes of each environment.")] = 16,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the device's own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Play with the installed release; each call goes on with other games.
+
+    Example: `oel client play --episodes 4`
+    """
+    from oel_shared.llama import open_model
+
+    from oel_client import config as settings
+    from oel_client.installation import installed
+    from oel_client.session import deal, play_deals
+    from oel_client.store import DeviceStore
+
+    folder = _folder(home)
+    config, now = settings.load(folder), installed(folder)
+    store = DeviceStore(folder)
+    deals = deal(store, config.environments, episodes, config.seed if seed is None else seed, say)
+    total = sum(len(one.plays) for one in deals)
+    with (
+        open_model(now.model, now.adapter, config.threads) as model,
+        progress(f"playing with {now.version}", total) as advance,
+    ):
+        played = play_deals(store, deals, model, now.version, advance)
+    won: dict[str, list[bool]] = {}
+    for done in played:
+        won.setdefault(done.trajectory.family, []).append(done.trajectory.outcome.success)
+    if as_json:
+        families = {name: {"episodes": len(w), "won": sum(w)} for name, w in won.items()}
+        show_json({"release": now.version, "episodes": len(played), "families": families})
+        return
+    for name, results in won.items():
+        show(f"{name}: won {sum(results)} of {len(results)} with {now.version}")
+
+
+@app.command()
+def extract(home: Home = None, as_json: Json = False) -> None:
+    """Find lessons in the installed release's episodes and put a report of them into the outbox.
+
+    The report holds lessons and counts, never an episode; `oel client outbox` shows every byte of it.
+    """
+    from oel_shared import wire
+    from oel_shared.llama import open_model
+
+    from oel_client import config as settings
+    from oel_client.installation import installed
+    from oel_client.session import extract_report
+    from oel_client.showing import plain_lessons, show_lessons
+    from oel_client.store import DeviceStore
+
+    folder = _folder(home)
+    config, now = settings.load(folder), installed(folder)
+    store = DeviceStore(folder)
+    with open_model(now.model, now.adapter, config.threads) as model:
+        done = extract_report(folder, store, model)
+    if as_json:
+        facts = {"report": wire.digest(done.report), "bytes": len(done.payload), "new": done.new}
+        show_json({**facts, "release": now.version, "lessons": plain_lessons(done.found)})
+        return
+    show_lessons(done.found, store, now.version)
+    episodes = sum(done.report.episodes.values())
+    state = "waits in the outbox" if done.new else "was in the outbox already"
+    show(f"Report of {episodes} episodes with {now.version}: {len(done.payload)} bytes, {state}.")
+    show(f"Every byte of it: oel client outbox --home {folder}")
+
+
+@app.command()
+def lessons(
+    home: Home = None,
+    release: Annotated[str | None, typer.Option(help="Of another release than the installed one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the lessons found here, with their counts and a turn behind each.
+
+    `--json` prints what `oel eval --lessons` reads.
+    """
+    from oel_client import config as settings
+    from oel_client.installation import installed
+    from oel_client.showing import plain_lessons, show_lessons
+    from oel_client.store import DeviceStore
+
+    folder = _folder(home)
+    settings.load(folder)
+    store, version = DeviceStore(folder), release or installed(folder).version
+    found = store.lessons(version)
+    if as_json:
+        show_json({"release": version, "lessons": plain_lessons(found)})
+    elif found:
+        show_lessons(found, store, version)
+    else:
+        show(f"no lessons from {version} yet: run `oel client extract --home {folder}`")
+
+
+@app.command()
+def outbox(home: Home = None, as_json: Json = False) -> None:
+    """Show all that left or will leave this device: the very bytes, decompressed."""
+    import json
+
+    from oel_shared import wire
+
+    from oel_client import config as settings
+    from oel_client.outbox import Outbox
+
+    folder = _folder(home)
+    settings.load(folder)
+    parcels = [
+        {
+            "report": parcel.report_id,
+            "state": parcel.state,
+            "round": parcel.round,
+            "created": parcel.created,
+            "bytes": len(parcel.payload),
+            "content": json.loads(wire.canonical_json(wire.decode_report(parcel.payload))),
+        }
+        for parcel in Outbox(folder).all()
+    ]
+    if as_json:
+        show_json({"reports": parcels})
+        return
+    for parcel in parcels:
+        when = f"{parcel['state']}" + (f" in round {parcel['round']}" if parcel["round"] is not None else "")
+        show(f"report {parcel['report']}: {when}, made {parcel['created']}, {parcel['bytes']} bytes holding")
+        show(json.dumps(parcel["content"], ensure_ascii=False, sort_keys=True))
+    if not parcels:
+        show("the outbox is empty: nothing has left this device")
+
+
+@app.command()
+def join(
+    home: Home = None,
+    superlink: Annotated[str | None, typer.Option(help="Instead of the one in the settings.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Loopback port for Flower; a free one if absent.")
+    ] = None,
+) -> None:
+    """Join the federation: run Flower's SuperNode for this device until it ends or you press Ctrl-C.
+
+    It hands over the outbox and receives release notices; play, extract and update run beside it.
+    """
+    from oel_client import config as settings
+    from oel_client.joining import become_supernode
+
+    folder = _folder(home)
+    become_supernode(folder, superlink or settings.load(folder).superlink, port)
+
+
+@app.command()
+def update(
+    home: Home = None,
+    force: Annotated[bool, typer.Option(help="Even a release that this device went back from.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch, check and install the release that the server told of; exit 0 if there is nothing new.
+
+    A damaged or foreign file is refused, and the device stays on the release it has.
+    """
+    from oel_client.upkeep import take_release
+
+    with byte_progress("downloading") as advance:
+        taken = take_release(_folder(home), force, advance)
+    if as_json:
+        show_json({"changed": taken.changed, "why": taken.why, **_plain_release(taken.now)})
+    else:
+        show(taken.why)
+
+
+@app.command()
+def rollback(home: Home = None, as_json: Json = False) -> None:
+    """Go back to the previous release; `update` will not take the present one again unless forced."""
+    from oel_client.upkeep import go_back
+
+    now = go_back(_folder(home))
+    if as_json:
+        show_json(_plain_release(now))
+    else:
+        show(f"back on {now.version}")
+
+
+@app.command()
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Say how the device stands: release, episodes, lessons, outbox."""
+    from oel_client import upkeep
+
+    facts = upkeep.status(_folder(home))
+    if as_json:
+        show_json(facts)
+        return
+    config, waiting = facts["config"], facts["outbox"]
+    show_facts(
+        {
+            "device": facts["home"],
+            "release": f"{facts['release']} (before: {facts['previous'] or 'none'})",
+            "model": facts["model"],
+            "adapter": facts["adapter"] or "none",
+            "server told of": facts["notice"] or "no release yet",
+            "tasks": ", ".join(config["environments"]),
+            "superlink": config["superlink"],
+            "lessons": f"{facts['lessons']} from {facts['release']}",
+            "outbox": ", ".join(f"{count} {state}" for state, count in waiting.items()) or "empty",
+        }
+    )
+    if facts["episodes"]:
+        rows = [
+            (t["environment"], t["release"], str(t["episodes"]), str(t["won"])) for t in facts["episodes"]
+        ]
+        show_table(("episodes of", "release", "played", "won"), rows)
+
+
+def _plain_release(now: Installed) -> dict[str, Any]:
+    adapter = str(now.adapter) if now.adapter else None
+    return {"release": now.version, "previous": now.previous, "model": str(now.model), "adapter": adapter}

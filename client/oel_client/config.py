@@ -1,0 +1,73 @@
+"""A device's settings: `config.toml` in its folder, written by `oel client init`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+from oel_shared import atomic
+from oel_shared.config import Config, load_config
+from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
+from oel_shared.errors import StateError
+from pydantic import Field
+
+CONFIG = "config.toml"
+DEFAULT_SUPERLINK = "127.0.0.1:8000"
+
+_TEXT = """\
+# Settings of one edge-oel device. Check an edit with `oel client status`.
+
+# The model that the device came with: "default" is the embedded one, else the path of a GGUF file.
+# Every device of a federation and its server need the same file.
+model = {model}
+
+# Tasks to play: built in (textworld:FAMILY, scripted), files (textworld:PATH.z8), or your own
+# (package.module:Class).
+environments = {environments}
+
+# host:port of the SuperLink that the server runs.
+superlink = {superlink}
+
+# Picks this device's games and random choices.
+seed = {seed}
+
+# Threads that llama.cpp may use.
+threads = {threads}
+"""
+
+
+class ClientConfig(Config):
+    """What `config.toml` may hold; every key has a default but the seed."""
+
+    model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
+    environments: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_ENVIRONMENTS
+    superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = DEFAULT_SUPERLINK
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+
+
+def default_home() -> Path:
+    """`$OEL_HOME`, else `~/.local/share/edge-oel`."""
+    return Path(os.environ.get("OEL_HOME") or Path.home() / ".local" / "share" / "edge-oel").expanduser()
+
+
+def load(home: Path) -> ClientConfig:
+    """The settings of the device in `home`. Raises: StateError if it is none; ConfigError."""
+    path = home / CONFIG
+    if not path.exists():
+        raise StateError(f"{home} is not a device folder ({CONFIG} is missing): run `oel client init` first")
+    return load_config(path, ClientConfig)
+
+
+def write(home: Path, config: ClientConfig) -> None:
+    """Write the settings with a comment for each key."""
+    # A JSON text or list of texts is the same thing in TOML.
+    values = {key: json.dumps(value, ensure_ascii=False) for key, value in config.model_dump().items()}
+    atomic.write_text(home / CONFIG, _TEXT.format(**values))
+
+
+def base_model(home: Path, config: ClientConfig) -> Path:
+    """The model file that the device came with. Raises: NotInstalled."""
+    return resolve_model(config.model, home)

@@ -1,0 +1,192 @@
+"""What the commands do to learn: set a device up, play, extract lessons into a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+from oel_shared import wire
+from oel_shared.config import check_config
+from oel_shared.environment import Environment
+from oel_shared.environments.content import candidate_seed
+from oel_shared.environments.registry import open_environment
+from oel_shared.errors import ReportRefused, StateError
+from oel_shared.evaluate import games_up_to
+from oel_shared.gguf_file import check_model_file
+from oel_shared.model import LanguageModel
+from oel_shared.play import ModelPolicy, Play, Played, play
+from oel_shared.types import Trajectory
+
+from oel_client import config as settings
+from oel_client.config import ClientConfig
+from oel_client.extract import Found, extract
+from oel_client.installation import Installed, install_base, installed
+from oel_client.news import learn_good_news
+from oel_client.outbox import Outbox, utc_now
+from oel_client.store import Dealt, DeviceStore
+
+GAMES = 64
+"""Distinct games per environment; after them the first comes again, with other random choices."""
+MAX_LESSONS = 256
+"""As many as a report may hold."""
+
+Clock = Callable[[], str]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """The plays that an environment deals to a device next."""
+
+    environment: str
+    plays: tuple[Play, ...]
+    dealt: tuple[Dealt, ...]
+    """Which play of the device each of them is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What a device learnt from a release's episodes."""
+
+    report: wire.Report
+    payload: bytes
+    """Exactly the bytes that will go out."""
+    found: tuple[Found, ...]
+    new: bool
+    """False if this very report is in the outbox already."""
+
+
+def set_up(home: Path, given: Mapping[str, object], seed: int) -> tuple[ClientConfig, Installed]:
+    """Make `home` a device; on a device with the same settings it changes nothing.
+
+    Args:
+        given: the settings that the user named; the others are what the device has, or defaults.
+        seed: the device's, if it is new and `given` names none.
+    Raises: StateError if it is a device with other settings; UsageError for a setting, a model or an
+        environment that cannot be used. Nothing is written then.
+    """
+    file = home / settings.CONFIG
+    before = settings.load(home) if file.exists() else None
+    values = {**(before.model_dump() if before else {"seed": seed}), **given}
+    config = check_config(values, ClientConfig, "these settings")
+    if before and before != config:
+        raise StateError(f"{home} is a device with other settings: edit {file}, or name another --home")
+    model = settings.base_model(home, config)
+    check_model_file(model)
+    for spec in config.environments:
+        open_environment(spec)
+    if not before:
+        settings.write(home, config)
+    DeviceStore(home)
+    Outbox(home)
+    return config, install_base(home, model)
+
+
+def deal(
+    store: DeviceStore, specs: Sequence[str], episodes: int, seed: int, say: Say | None = None
+) -> list[Deal]:
+    """The next plays of each environment, going on from those kept; generates games that are missing.
+
+    Raises: UsageError for an environment that cannot be used.
+    """
+    deals = []
+    for spec in dict.fromkeys(specs):
+        first = store.next_number(spec, seed)
+        games = games_up_to(open_environment(spec, say), "device", min(first + episodes, GAMES), seed)
+        numbers = range(first, first + episodes)
+        plays = tuple(Play(games[n % len(games)], candidate_seed(seed, n)) for n in numbers)
+        deals.append(Deal(spec, plays, tuple(Dealt(spec, seed, n) for n in numbers)))
+    return deals
+
+
+def play_deals(
+    store: DeviceStore,
+    deals: Sequence[Deal],
+    model: LanguageModel,
+    release: str,
+    on_done: Callable[[], None] | None = None,
+    clock: Clock = utc_now,
+) -> list[Played]:
+    """Play and keep each episode as soon as it ends, so that a kill loses at most the running ones."""
+    played: list[Played] = []
+    for one in deals:
+        known = {(p.game.id, p.seed): d for p, d in zip(one.plays, one.dealt, strict=True)}
+
+        def keep(done: Played, known: dict[tuple[str, int], Dealt] = known) -> None:
+            trajectory = done.trajectory
+            store.add(trajectory, known[trajectory.game, trajectory.seed], clock())
+            if on_done:
+                on_done()
+
+        played += play(one.plays, ModelPolicy(model), release, explore=True, on_done=keep)
+    return played
+
+
+def extract_report(
+    home: Path, store: DeviceStore, model: LanguageModel, clock: Clock = utc_now
+) -> Extraction:
+    """Extract lessons from the current release's episodes, keep them and put the report into the outbox.
+
+    Raises: StateError if nothing was played with this release.
+    """
+    release = installed(home).version
+    rows = store.trajectories(release)
+    if not rows:
+        raise StateError(f"{home} has no episodes of release {release}: run `oel client play` first")
+    families = _by_family(rows)
+    good_news = learn_good_news([trajectory for _, trajectory in rows])
+    found = [
+        item
+        for specs, trajectories in families.values()
+        for item in extract(trajectories, model, _public_words(specs), good_news)
+    ]
+    store.replace_lessons(release, found, clock())
+    episodes = {family: len(trajectories) for family, (_, trajectories) in families.items()}
+    report, payload = _report(release, episodes, found)
+    new = Outbox(home, clock).put(wire.digest(report), payload)
+    return Extraction(report, payload, tuple(found), new)
+
+
+def _by_family(
+    rows: Sequence[tuple[str, Trajectory]],
+) -> dict[str, tuple[list[str], list[Trajectory]]]:
+    """Per family: its environments and its episodes."""
+    families: dict[str, tuple[list[str], list[Trajectory]]] = {}
+    for spec, trajectory in rows:
+        specs, trajectories = families.setdefault(trajectory.family, ([], []))
+        trajectories.append(trajectory)
+        if spec not in specs:
+            specs.append(spec)
+    return families
+
+
+def _public_words(specs: Sequence[str]) -> frozenset[str]:
+    """Words that are public in every one of a family's environments: what one keeps private stays so."""
+    environments: list[Environment] = [open_environment(spec) for spec in specs]
+    return reduce(frozenset.intersection, (e.public_words for e in environments))
+
+
+def _report(release: str, episodes: dict[str, int], found: Sequence[Found]) -> tuple[wire.Report, bytes]:
+    """The report and its bytes; the last lessons of the longest families go if it were too large."""
+    reported = [wire.ReportedLesson(lesson=f.lesson, evidence=f.evidence) for f in _in_turn(found)]
+    reported = reported[:MAX_LESSONS]
+    while True:
+        report = wire.Report(release=release, episodes=episodes, lessons=tuple(reported))
+        try:
+            return report, wire.encode(report)
+        except ReportRefused:
+            if not reported:
+                raise
+            reported = reported[: len(reported) * 9 // 10]
+
+
+def _in_turn(found: Sequence[Found]) -> list[Found]:
+    """The first of each family, then the second of each, and so on: a cut hits all families alike."""
+    places: dict[str, int] = {}
+    ranked = []
+    for item in found:
+        place = places[item.lesson.family] = places.get(item.lesson.family, -1) + 1
+        ranked.append((place, item))
+    return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]

@@ -1,0 +1,225 @@
+"""What a device remembers, in `device.db`: its episodes, its lessons, the releases it heard of.
+
+An episode is kept as columns and JSON for this machine alone; it has no wire form. Every call is one
+transaction, so that several `oel client` processes may share the folder. The outbox lies in the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlite_utils
+from oel_shared.errors import StateError
+from oel_shared.types import Outcome, State, Trajectory, Turn
+from oel_shared.wire import Evidence, Lesson
+
+from oel_client.extract import Cite, Found
+from oel_client.outbox import DATABASE
+
+ReleaseState = Literal["heard", "installed", "rolled back"]
+
+_TABLES: dict[str, dict[str, type]] = {
+    "trajectories": {
+        "id": int, "environment": str, "deal": int, "number": int, "family": str, "game": str, "release": str,
+        "seed": int, "success": int, "reason": str, "turns": str, "played": str,
+    },
+    "lessons": {
+        "release": str, "id": str, "rank": int, "lesson": str, "evidence": str, "cites": str, "found": str,
+    },
+    "releases": {"version": str, "number": int, "standing": str, "state": str, "changed": str},
+}  # fmt: skip
+_KEYS: dict[str, Any] = {"trajectories": "id", "lessons": ("release", "id"), "releases": "version"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """Which play of an environment it is: the device's `number`-th of the seed `deal`."""
+
+    environment: str
+    deal: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Finished episodes of one environment under one release."""
+
+    environment: str
+    family: str
+    release: str
+    episodes: int
+    won: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeardRelease:
+    """A release that the server told of."""
+
+    version: str
+    number: int
+    standing: str
+    state: ReleaseState
+    changed: str
+    """UTC, ISO 8601."""
+
+
+class DeviceStore:
+    """The tables of one device folder, made when first used."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._path = home / DATABASE
+        with self._database() as database:
+            for name, columns in _TABLES.items():
+                database[name].create(columns, pk=_KEYS[name], if_not_exists=True)
+            database["trajectories"].create_index(
+                ["environment", "deal", "number"], unique=True, if_not_exists=True
+            )
+
+    def add(self, trajectory: Trajectory, dealt: Dealt, played: str) -> None:
+        """Keep a finished episode. `played` is the time, UTC."""
+        row = {
+            "environment": dealt.environment,
+            "deal": dealt.deal,
+            "number": dealt.number,
+            "family": trajectory.family,
+            "game": trajectory.game,
+            "release": trajectory.release,
+            "seed": trajectory.seed,
+            "success": trajectory.outcome.success,
+            "reason": trajectory.outcome.reason,
+            "turns": json.dumps([_plain(turn) for turn in trajectory.turns], ensure_ascii=False),
+            "played": played,
+        }
+        with self._database() as database:
+            # Another process that played the same number at the same time has the same episode.
+            database["trajectories"].insert(row, ignore=True)
+
+    def next_number(self, environment: str, deal: int) -> int:
+        """Number of the first play of this environment and seed that was never kept."""
+        sql = "SELECT coalesce(max(number) + 1, 0) FROM trajectories WHERE environment = ? AND deal = ?"
+        return int(self._one(sql, (environment, deal)))
+
+    def trajectories(self, release: str) -> list[tuple[str, Trajectory]]:
+        """(environment, episode) of everything played under a release, oldest first."""
+        with self._database() as database:
+            rows = list(database["trajectories"].rows_where('"release" = ?', [release], order_by="id"))
+        return [(row["environment"], _trajectory(row)) for row in rows]
+
+    def trajectory(self, game: str, seed: int, release: str) -> Trajectory | None:
+        """The episode that a lesson cites."""
+        with self._database() as database:
+            where, values = '"game" = ? AND "seed" = ? AND "release" = ?', [game, seed, release]
+            rows = list(database["trajectories"].rows_where(where, values, limit=1))
+        return _trajectory(rows[0]) if rows else None
+
+    def tallies(self) -> list[Tally]:
+        """Episodes per environment and release, in the order of their first play."""
+        sql = (
+            'SELECT environment, family, "release", count(*), sum(success) FROM trajectories'
+            ' GROUP BY environment, family, "release" ORDER BY min(id)'
+        )
+        with self._database() as database:
+            return [Tally(*row) for row in database.execute(sql).fetchall()]
+
+    def replace_lessons(self, release: str, found: Sequence[Found], when: str) -> None:
+        """Keep what was extracted from a release's episodes in place of what was before."""
+        rows = [
+            {
+                "release": release,
+                "id": item.lesson.id,
+                "rank": rank,
+                "lesson": item.lesson.model_dump_json(),
+                "evidence": item.evidence.model_dump_json(),
+                "cites": json.dumps([[c.game, c.seed, c.turn] for c in item.cites]),
+                "found": when,
+            }
+            for rank, item in enumerate(found)
+        ]
+        with self._database() as database:
+            database["lessons"].delete_where('"release" = ?', [release])
+            database["lessons"].insert_all(rows)
+
+    def lessons(self, release: str) -> list[Found]:
+        """What was extracted from a release's episodes, in the order of extraction."""
+        with self._database() as database:
+            rows = list(database["lessons"].rows_where('"release" = ?', [release], order_by="rank"))
+        return [
+            Found(
+                Lesson.model_validate_json(row["lesson"]),
+                Evidence.model_validate_json(row["evidence"]),
+                tuple(Cite(*cite) for cite in json.loads(row["cites"])),
+            )
+            for row in rows
+        ]
+
+    def note_release(self, version: str, number: int, standing: str, state: ReleaseState, when: str) -> None:
+        """Remember a release, or its new state."""
+        row = {"version": version, "number": number, "standing": standing, "state": state, "changed": when}
+        with self._database() as database:
+            database["releases"].upsert(row, pk="version")
+
+    def mark_rolled_back(self, version: str, when: str) -> None:
+        """Remember that the device went back from this release."""
+        with self._database() as database:
+            row = {"version": version, "state": "rolled back", "changed": when}
+            if next(iter(database["releases"].rows_where("version = ?", [version])), None):
+                database["releases"].update(version, row)
+            else:
+                database["releases"].insert(row | {"number": 0, "standing": "unproven"})
+
+    def releases(self) -> list[HeardRelease]:
+        """Every release heard of, by number."""
+        with self._database() as database:
+            rows = list(database["releases"].rows_where(order_by="number, version"))
+        return [HeardRelease(**row) for row in rows]
+
+    def _one(self, sql: str, values: Iterable[object]) -> Any:
+        with self._database() as database:
+            return database.execute(sql, list(values)).fetchone()[0]
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite_utils.Database]:
+        """A transaction on a connection of its own; it waits for its turn before it reads."""
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            yield sqlite_utils.Database(connection)
+            connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise StateError(f"{self._path} cannot be used: {error}") from error
+        finally:
+            connection.close()  # rolls back what was not committed
+
+
+def _plain(turn: Turn) -> dict[str, Any]:
+    state = turn.state
+    return {
+        "goal": state.goal,
+        "observation": state.observation,
+        "actions": state.actions,
+        "history": state.history,
+        "action": turn.action,
+        "feedback": turn.feedback,
+    }
+
+
+def _trajectory(row: dict[str, Any]) -> Trajectory:
+    turns = tuple(
+        Turn(
+            State(plain["goal"], plain["observation"], tuple(plain["actions"]), tuple(plain["history"])),
+            plain["action"],
+            plain["feedback"],
+        )
+        for plain in json.loads(row["turns"])
+    )
+    outcome = Outcome(bool(row["success"]), row["reason"])
+    return Trajectory(row["family"], row["game"], row["release"], row["seed"], turns, outcome)

@@ -1,0 +1,96 @@
+"""What the commands do about releases: take a new one, go back, say how things stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from oel_shared import wire
+
+from oel_client import config as settings
+from oel_client.download import Progress, no_progress
+from oel_client.installation import NOTICE, Installed, installed
+from oel_client.outbox import Outbox, utc_now
+from oel_client.store import DeviceStore
+from oel_client.update import rollback, update
+
+Clock = Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How an update went."""
+
+    now: Installed
+    changed: bool
+    why: str
+    """In words, such as `nothing new: ...`."""
+
+
+def take_release(
+    home: Path,
+    force: bool = False,
+    progress: Progress = no_progress,
+    clock: Clock = utc_now,
+    client: httpx.Client | None = None,
+) -> Taken:
+    """Fetch and install the release that the server last told of, if it is new.
+
+    Args:
+        force: install it even if the device went back from it earlier.
+    Raises: ReleaseRefused, FederationError or StateError; the device then stays on the release it has.
+    """
+    config, store, now = settings.load(home), DeviceStore(home), installed(home)
+    notice = read_notice(home)
+    if notice is None:
+        return Taken(now, False, "nothing new: the server has not told of a release yet")
+    manifest = notice.manifest
+    if manifest.version == now.version:
+        return Taken(now, False, f"nothing new: {now.version} is installed")
+    states = {heard.version: heard.state for heard in store.releases()}
+    if states.get(manifest.version) == "rolled back" and not force:
+        return Taken(now, False, f"nothing new: the device went back from {manifest.version} (see --force)")
+    store.note_release(manifest.version, manifest.number, manifest.standing, "heard", clock())
+    after = update(home, settings.base_model(home, config), notice, progress, client)
+    store.note_release(manifest.version, manifest.number, manifest.standing, "installed", clock())
+    return Taken(after, True, f"installed {after.version}, before that {now.version}")
+
+
+def go_back(home: Path, clock: Clock = utc_now) -> Installed:
+    """Play the previous release again, and remember not to take the present one anew.
+
+    Raises: StateError if there is no earlier release.
+    """
+    store, before = DeviceStore(home), installed(home)
+    after = rollback(home)
+    store.mark_rolled_back(before.version, clock())
+    return after
+
+
+def read_notice(home: Path) -> wire.ReleaseNotice | None:
+    """The latest release notice; None if none came. Raises: ReleaseRefused if it cannot be read."""
+    path = home / NOTICE
+    return wire.decode_notice(path.read_bytes()) if path.exists() else None
+
+
+def status(home: Path) -> dict[str, Any]:
+    """How the device stands, as plain values. Raises: StateError if `home` is no device; ConfigError."""
+    config, store, now = settings.load(home), DeviceStore(home), installed(home)
+    notice = read_notice(home)
+    return {
+        "home": str(home.resolve()),
+        "release": now.version,
+        "previous": now.previous,
+        "model": str(now.model),
+        "adapter": str(now.adapter) if now.adapter else None,
+        "config": config.model_dump(mode="json"),
+        "episodes": [asdict(tally) for tally in store.tallies()],
+        "lessons": len(store.lessons(now.version)),
+        "outbox": dict(Counter(parcel.state for parcel in Outbox(home).all())),
+        "notice": notice.manifest.version if notice else None,
+        "releases": [asdict(heard) for heard in store.releases()],
+    }

@@ -1,0 +1,120 @@
+"""Statistics for plays, which come in clusters: several plays of one game are not independent.
+
+Everything here resamples games, never single plays. numpy only, seeds passed in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+EXACT_UP_TO = 14
+"""Clusters up to which all sign flips are counted, 16,384 of them, instead of drawn."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float | None = None
+    """One-sided, against a true mean of 0 or less; None where nothing was tested."""
+
+
+def bootstrap(
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    seed: int,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Mean of `values` with a percentile interval from resampling whole clusters.
+
+    Args:
+        values: one a play. clusters: the game of each play, equally long.
+    Raises: ValueError if there are no values or the lengths differ.
+    """
+    sums, counts = _by_cluster(values, clusters)
+    rng = np.random.default_rng(seed)
+    means: Floats = np.empty(resamples)
+    for part in np.array_split(np.arange(resamples), max(1, resamples * len(sums) // 2_000_000)):
+        # How often each cluster is drawn, (resamples, clusters).
+        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), len(part))
+        means[part] = (drawn @ sums) / (drawn @ counts)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def paired(
+    differences: Sequence[float],
+    clusters: Sequence[Hashable],
+    seed: int,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """`bootstrap` of paired differences, with the p-value of `sign_flip_p`."""
+    interval = bootstrap(differences, clusters, seed, resamples, confidence)
+    p_value = sign_flip_p(differences, clusters, seed, resamples)
+    return Interval(interval.mean, interval.low, interval.high, p_value)
+
+
+def sign_flip_p(
+    differences: Sequence[float], clusters: Sequence[Hashable], seed: int, resamples: int = RESAMPLES
+) -> float:
+    """One-sided p-value of "the differences are above 0": a permutation test that flips whole clusters.
+
+    If both sides were alike, each game's summed difference could as well have had the other sign. Exact for
+    few games; otherwise drawn, counting the observed one too, so it is never 0.
+    Raises: ValueError as `bootstrap`.
+    """
+    sums, _ = _by_cluster(differences, clusters)
+    sums = sums[sums != 0]
+    if len(sums) == 0:
+        return 1.0
+    observed = sums.sum() - 1e-9
+    if len(sums) <= EXACT_UP_TO:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(sums))))
+        return float(np.mean(signs @ sums >= observed))
+    rng = np.random.default_rng(seed)
+    flipped = rng.integers(0, 2, (resamples, len(sums)), dtype=np.int8) * 2 - 1
+    return float((1 + np.sum(flipped @ sums >= observed)) / (1 + resamples))
+
+
+def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's score interval for a share; right for independent trials only.
+
+    Raises: ValueError unless 0 <= successes <= trials and trials > 0.
+    Source: Wilson 1927, https://doi.org/10.2307/2276774.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, weight = successes / trials, z * z / trials
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / trials + weight / (4 * trials)) / (1 + weight)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """Sum and number of the values of each cluster, both (clusters,)."""
+    if len(values) != len(clusters) or not values:
+        raise ValueError(
+            f"{len(values)} values for {len(clusters)} clusters, expected as many and at least 1"
+        )
+    numbers: dict[Hashable, int] = {}
+    places = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    sums: Floats = np.bincount(places, weights=np.asarray(values, np.float64)).astype(np.float64)
+    return sums, np.bincount(places).astype(np.float64)
