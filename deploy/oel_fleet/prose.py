@@ -1,0 +1,228 @@
+"""Stage results of a server round in words and table cells; used on the screen and in the report.
+
+Whatever a stage left out is left out here too: nothing is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from oel_shared.lessons import in_words
+from oel_shared.wire import Lesson
+
+from oel_fleet.run_folder import Json, RoundRecord, number
+
+GATE_COLUMNS = ("task family", "random legal", "before", "after", "difference", "95 % interval", "plays")
+
+
+def sentence(stage: str, result: Json) -> str:
+    """What a stage did, in one sentence; its name and reason alone if its result says no more."""
+    said = _SENTENCES[stage](result) if stage in _SENTENCES else ""
+    return said or str(result.get("reason") or f"{stage} done")
+
+
+def verdict(round: RoundRecord) -> str:
+    """How a round ended, in one sentence."""
+    release = round.get("release")
+    if round.released:
+        return f"Release {release.get('version')} went out to the devices."
+    reason = f": {round.reason.rstrip('.')}" if round.reason else ""
+    return f"Nothing was released{reason}."
+
+
+def gate_rows(gate: Json) -> list[list[str]]:
+    """One row a family, then all of them together; cells as `GATE_COLUMNS`."""
+    rows = [(name, figures) for name, figures in sorted(families(gate).items())]
+    overall = gate.get("overall")
+    if isinstance(overall, dict) and len(rows) != 1:
+        rows.append(("all", overall))
+    return [
+        [
+            name,
+            percent(rate(figures, "random")),
+            percent(rate(figures, "current")),
+            percent(rate(figures, "candidate")),
+            points(number(figures.get("difference"))),
+            interval(figures),
+            count(figures.get("plays")),
+        ]
+        for name, figures in rows
+    ]
+
+
+def families(result: Json) -> dict[str, Json]:
+    """The figures by family; whatever is not a table of figures is left out."""
+    found = result.get("families")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): figures for name, figures in found.items() if isinstance(figures, dict)}
+
+
+def rate(figures: Mapping[str, object], who: str) -> float | None:
+    """A share of 0 to 1: the number under `who`, or the score of the table under it."""
+    value = figures.get(who)
+    return number(value.get("score", value.get("mean")) if isinstance(value, dict) else value)
+
+
+def percent(value: float | None) -> str:
+    """Such as `43.2 %`."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares, such as `+4.1`: percentage points."""
+    return "–" if value is None else f"{100 * value:+.1f}"
+
+
+def interval(figures: Mapping[str, object]) -> str:
+    """Such as `+1.0 to +7.2`."""
+    low, high = number(figures.get("low")), number(figures.get("high"))
+    return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
+def count(value: object) -> str:
+    """A whole number with thin spaces between thousands."""
+    found = number(value)
+    return "–" if found is None else f"{found:,.0f}".replace(",", " ")
+
+
+def size(value: object) -> str:
+    """Bytes for people, in powers of ten."""
+    found = number(value)
+    if found is None:
+        return "–"
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if found >= one:
+            return f"{found / one:.1f} {unit}"
+    return f"{found:.0f} bytes"
+
+
+def lesson_text(item: object) -> str:
+    """The words of a lesson, in any of the forms that commands print; empty if there are none."""
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict):
+        return ""
+    if isinstance(item.get("text"), str):
+        return str(item["text"])
+    inner = item.get("lesson", item)
+    if isinstance(inner, str):
+        return inner
+    try:
+        return in_words(Lesson.of(inner["family"], inner["template"], inner.get("cue", "legal")))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def items(result: Json, key: str) -> list[Json]:
+    """The tables in the list under `key`."""
+    found = result.get(key)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def loss_curve(distil: Json) -> list[float]:
+    """The losses of the steps, in order."""
+    found = distil.get("losses")
+    values = [number(item) for item in found] if isinstance(found, list) else []
+    return [value for value in values if value is not None]
+
+
+def _collect(result: Json) -> str:
+    if "reports" not in result:
+        return ""
+    reports = result["reports"]
+    many = len(reports) if isinstance(reports, list | dict) else number(reports)
+    nodes = result.get("nodes")
+    of = len(nodes) if isinstance(nodes, list | dict) else number(nodes)
+    return f"{count(many)} reports of {count(of)} devices arrived, {size(result.get('bytes_up'))} in all."
+
+
+def _merge(result: Json) -> str:
+    lessons = items(result, "lessons")
+    used = sum(bool(lesson.get("used")) for lesson in lessons)
+    return f"{len(lessons)} lessons are known, {used} of them have support enough to be taught."
+
+
+def _practise(result: Json) -> str:
+    return _by_family(
+        result,
+        lambda f: f"{count(f.get('episodes'))} episodes, {count(f.get('prompts'))} practice prompts",
+        "The model practised on games of the server's own",
+    )
+
+
+def _precheck(result: Json) -> str:
+    text = _by_family(
+        result,
+        lambda f: (
+            f"{percent(rate(f, 'without'))} without, {percent(rate(f, 'with'))} with "
+            f"({points(number(f.get('difference')))} points, 95 % {interval(f)})"
+        ),
+        "Lessons in the prompt",
+    )
+    if not text or "helps" not in result:
+        return text
+    return f"{text} They {'help' if result['helps'] else 'do not help'}."
+
+
+def _distil(result: Json) -> str:
+    if "steps" not in result:
+        return ""
+    before, after = number(result.get("gap_before")), number(result.get("gap_after"))
+    gap = "" if before is None or after is None else f"; gap to the teacher {before:.3f} to {after:.3f} nats"
+    seconds = number(result.get("seconds"))
+    took = "" if seconds is None else f" in {seconds:.0f} s"
+    return f"{count(result['steps'])} steps of distillation{took}{gap}."
+
+
+def _package(result: Json) -> str:
+    made = items(result, "candidates")
+    names = ", ".join(f"{c.get('name')} ({size(c.get('bytes_to_fetch'))})" for c in made)
+    return f"{len(made)} candidates were written: {names}." if made else ""
+
+
+def _screen(result: Json) -> str:
+    ranked = items(result, "candidates")
+    picked = result.get("picked")
+    name = picked.get("name") if isinstance(picked, dict) else picked
+    return f"Of {len(ranked)} candidates, {name} goes to the gate." if name else ""
+
+
+def _gate(result: Json) -> str:
+    figures = result.get("overall")
+    if not isinstance(figures, dict):
+        return ""
+    candidate, current, chance = (percent(rate(figures, who)) for who in ("candidate", "current", "random"))
+    difference = points(number(figures.get("difference")))
+    p, alpha = number(figures.get("p_value")), number(figures.get("alpha"))
+    test = "" if p is None else f", p {p:.3g}" + ("" if alpha is None else f" against {alpha:.3g}")
+    passed = "" if "released" not in result else " It passes." if result["released"] else " It does not pass."
+    return (
+        f"On {count(figures.get('plays'))} fresh plays the candidate reached {candidate}, the model before "
+        f"it {current}, random legal play {chance}: {difference} points (95 % {interval(figures)}{test})."
+        f"{passed}"
+    )
+
+
+def _release(result: Json) -> str:
+    if not result.get("released"):
+        return f"Nothing released: {result['reason']}" if result.get("reason") else "Nothing released."
+    return f"Release {result.get('version')}: {size(result.get('bytes_down'))} to fetch for each device."
+
+
+def _by_family(result: Json, say: Callable[[Json], str], start: str) -> str:
+    parts: Sequence[str] = [f"{name} {say(figures)}" for name, figures in sorted(families(result).items())]
+    return f"{start}: {'; '.join(parts)}." if parts else ""
+
+
+_SENTENCES: Mapping[str, Callable[[Json], str]] = {
+    "collect": _collect,
+    "merge": _merge,
+    "practise": _practise,
+    "precheck": _precheck,
+    "distil": _distil,
+    "package": _package,
+    "screen": _screen,
+    "gate": _gate,
+    "release": _release,
+}
