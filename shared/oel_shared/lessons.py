@@ -52,8 +52,8 @@ def hints(state: State, lessons: Sequence[Lesson]) -> tuple[str, ...]:
 
 def hint(actions: Sequence[str]) -> str:
     """One lesson, said about the actions it means. Positive wording only: "do not" backfires (lab log)."""
-    quoted = [f'"{action}"' for action in actions]
-    return f"The best command now is {' or '.join(quoted)}."
+    quoted = " or ".join(f'"{action}"' for action in actions)
+    return f"The best command now is {quoted}. Choose {quoted}."
 
 
 def in_words(lesson: Lesson) -> str:
@@ -67,6 +67,11 @@ def is_template(text: str) -> bool:
     return all(slot in SLOTS for slot in re.findall(r"\{([^}]*)\}", text))
 
 
+def names(text: str, thing: str) -> bool:
+    """Whether `text` names `thing` as whole words, whatever the case."""
+    return re.search(rf"\b{re.escape(thing)}\b", text, re.IGNORECASE) is not None
+
+
 @functools.cache
 def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     parts = re.split(r"\{([a-z]+)\}", template)
@@ -76,16 +81,12 @@ def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
 
 def _fits(slot: str, value: str, state: State) -> bool:
     if slot == "goal":
-        return _names(state.goal, value)
+        return names(state.goal, value)
     if slot == "named":
-        return _names(state.observation, value)
+        return names(state.observation, value)
     if slot == "onward":
         return value in _OPPOSITE and value != _OPPOSITE.get(_last_direction(state), "")
     return slot == "any"
-
-
-def _names(text: str, thing: str) -> bool:
-    return re.search(rf"\b{re.escape(thing)}\b", text, re.IGNORECASE) is not None
 
 
 def _last_direction(state: State) -> str:

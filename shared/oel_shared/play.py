@@ -19,6 +19,8 @@ from oel_shared.wire import Lesson
 
 Probabilities = npt.NDArray[np.float64]
 AT_ONCE = 8
+EXPLORE = 0.5
+"""Share of an exploring choice that goes to all untried actions alike."""
 
 
 class Policy(Protocol):
@@ -87,9 +89,15 @@ def play(
     policy: Policy,
     release: str = "",
     at_once: int = AT_ONCE,
+    explore: bool = False,
     on_done: Callable[[Played], None] | None = None,
 ) -> list[Played]:
-    """Play everything, `at_once` episodes in step, and return the results in the order of `plays`."""
+    """Play everything, `at_once` episodes in step, and return the results in the order of `plays`.
+
+    With `explore`, an action already taken at the same observation of the episode is left out while others
+    remain: a small model at a dead end repeats itself for ever, and such an episode teaches nothing. Devices
+    gather experience so; practice, gate and eval never do.
+    """
     waiting = iter(enumerate(plays))
     running: list[_Running] = []
     finished: dict[int, Played] = {}
@@ -99,7 +107,7 @@ def play(
             return [finished[i] for i in sorted(finished)]
         chances = policy.probabilities([r.episode.state for r in running])
         for one, probabilities in zip(running, chances, strict=True):
-            _step(one, probabilities)
+            _step(one, _untried(one, probabilities) if explore else probabilities)
         for one in [r for r in running if r.episode.outcome]:
             running.remove(one)
             finished[one.index] = _finish(one, release)
@@ -123,6 +131,18 @@ def _step(one: _Running, probabilities: Probabilities) -> None:
     drawn = int(np.searchsorted(np.cumsum(probabilities), one.rng.random(), side="right"))
     action = state.actions[min(drawn, len(state.actions) - 1)]
     one.turns.append(Turn(state, action, one.episode.step(action)))
+
+
+def _untried(one: _Running, probabilities: Probabilities) -> Probabilities:
+    state = one.episode.state
+    tried = {turn.action for turn in one.turns if turn.state.observation == state.observation}
+    fresh = np.array([action not in tried for action in state.actions])
+    if not fresh.any():
+        return probabilities
+    wanted = np.where(fresh, probabilities, 0.0)
+    anything = fresh / fresh.sum()
+    share = EXPLORE if wanted.sum() > 0 else 1.0
+    return np.asarray((1 - share) * wanted / max(wanted.sum(), 1e-300) + share * anything)
 
 
 def _finish(one: _Running, release: str) -> Played:

@@ -24,9 +24,9 @@ def prompt(state: State, hints: Sequence[str] = ()) -> tuple[Message, ...]:
     # away from its hint (0.62 against 0.94 on cooking states, docs/lab-log.md).
     lines = [
         state.goal,
-        f"\n{observation}\n",
+        observation,
         f"Your last commands: {', '.join(state.history[-HISTORY_SHOWN:]) or 'none'}.",
+        *hints,  # near the end, where a small model heeds them most
+        "What do you do?",
     ]
-    # At the end of the prompt, where a small model heeds it most.
-    lines += [f"\n{hint}" for hint in hints]
     return (Message("system", SYSTEM), Message("user", "\n".join(lines)))

@@ -72,11 +72,15 @@ class Evidence(Frozen):
     episodes: Count
     """Episodes in which the lesson applied at some turn."""
     proposals: Count
-    """Episodes in which the model named a matching action as the one that mattered."""
+    """Episodes in which the model named a matching action as one that mattered."""
     supports: Count
-    """Episodes in which following it was followed by good news."""
+    """Turns at which it was followed and good news came soon after."""
     contradictions: Count
-    """Episodes in which following it was not."""
+    """Turns at which it was followed and none came."""
+    declined_good: Count = 0
+    """Turns at which it applied, something else was done, and good news came soon after."""
+    declined_bad: Count = 0
+    """Turns at which it applied, something else was done, and none came."""
 
 
 class ReportedLesson(Frozen):

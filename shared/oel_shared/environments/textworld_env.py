@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oel_shared.environments.textworld_families import LOOKS
 from oel_shared.environments.textworld_module import textworld_module
 from oel_shared.errors import OelError
 from oel_shared.types import Outcome, State
@@ -87,7 +88,13 @@ class TextWorldEpisode:
         self._play.close()
 
     def _legal(self) -> tuple[str, ...]:
-        return tuple(self._now.admissible_commands)
+        """TextWorld's admissible commands without those that change nothing, for every player alike.
+
+        A small model at temperature 1 spends nine turns in ten on `look` and `inventory` (docs/lab-log.md);
+        what they tell is in the feedback of the other commands.
+        """
+        commands = tuple(self._now.admissible_commands)
+        return tuple(c for c in commands if c not in LOOKS) or commands
 
     def _judge(self, closing: str, turns: int) -> Outcome | None:
         if self._now.won or self._now.lost:

@@ -1,0 +1,191 @@
+"""From episodes to lessons, on the device: the model proposes, evidence decides.
+
+1. The model is shown an episode and asked which of its commands mattered (a choice, not free text: a small
+   model cannot write a lesson, but it can point).
+2. What it points at is generalised to templates; words that are not the family's own become slots.
+3. Each template is checked against every episode: was it followed by good news more often than what was done
+   instead? The counts travel with the lesson, the turns behind them stay here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from oel_shared.lessons import matching_actions, names
+from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
+from oel_shared.play import softmax
+from oel_shared.types import State, Trajectory
+from oel_shared.wire import Evidence, Lesson
+
+from oel_client.news import good_news_soon
+
+Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
+
+QUESTION = "Which command helped most to reach the goal?"
+MAX_LESSONS = 24
+"""Best-supported lessons that a device keeps per family."""
+MAX_CITES = 20
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cite:
+    """A turn that supports a lesson. It stays on the device."""
+
+    game: str
+    seed: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lesson with its evidence and the turns behind it."""
+
+    lesson: Lesson
+    evidence: Evidence
+    cites: tuple[Cite, ...]
+
+
+def extract(
+    trajectories: Sequence[Trajectory],
+    model: LanguageModel,
+    public_words: frozenset[str],
+    good_news: frozenset[str],
+    propose: Proposer | None = None,
+) -> list[Found]:
+    """The lessons of one family's episodes, best supported first.
+
+    Args:
+        trajectories: finished episodes of one family.
+        model: the device's own model; it only proposes.
+        public_words: the environment's words that may stand in a lesson; others become slots.
+        good_news: sentences learnt by `news.learn_good_news` over all families.
+        propose: what stands in for the model's choice in controls; by default `model_proposals`.
+    """
+    telling = [t for t in trajectories if t.outcome.success or any(good_news_soon(t, good_news))]
+    proposals = (propose or model_proposals)(telling, model)
+    named = Counter[Lesson]()
+    for trajectory, actions in zip(telling, proposals, strict=True):
+        named.update(set(_lessons_of(trajectory, actions, public_words)))
+    found = [_weigh(lesson, count, trajectories, good_news) for lesson, count in named.items()]
+    kept = [f for f in found if _promising(f.evidence)]
+    return sorted(kept, key=lambda f: (-_lift(f.evidence), f.lesson.id))[:MAX_LESSONS]
+
+
+def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """For each episode, the commands that the model gives more than an equal share of its choice.
+
+    The choice is compared with the same question without the episode, so that a command is not
+    named just because its words are likely ones.
+    """
+    options = [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+    shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
+    blank = [ChoiceQuery(_question(None), o) for o in options]
+    informed = _in_batches(model, shown)
+    prior = _in_batches(model, blank)
+    return [
+        tuple(a for a, p in zip(o, softmax(i - b), strict=True) if p > 1 / len(o) or len(o) == 1)
+        for o, i, b in zip(options, informed, prior, strict=True)
+    ]
+
+
+def every_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """The control without a model: every command is proposed, counting alone decides."""
+    return [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+
+
+def last_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """The control that always proposes the episode's last command."""
+    return [(t.turns[-1].action,) for t in trajectories]
+
+
+def _in_batches(model: LanguageModel, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
+    return [s for i in range(0, len(queries), BATCH) for s in model.score(queries[i : i + BATCH])]
+
+
+def _question(trajectory: Trajectory | None) -> tuple[Message, ...]:
+    if trajectory is None:
+        return (Message("system", "You learn from a text adventure."), Message("user", QUESTION))
+    goal = trajectory.turns[0].state.goal
+    lines = [f"> {turn.action}\n{turn.feedback[:120]}" for turn in trajectory.turns]
+    text = "\n".join([goal, "", *lines, "", QUESTION])
+    return (Message("system", "You learn from a text adventure."), Message("user", text))
+
+
+def _lessons_of(
+    trajectory: Trajectory, actions: Sequence[str], public_words: frozenset[str]
+) -> Iterator[Lesson]:
+    for turn in trajectory.turns:
+        if turn.action in actions:
+            for template in templates(turn.action, turn.state, public_words):
+                yield Lesson.of(trajectory.family, template, "legal")
+                yield Lesson.of(trajectory.family, template, "fresh")
+
+
+def templates(action: str, state: State, public_words: frozenset[str]) -> list[str]:
+    """What an action generalises to: the family's words stay, every other run of words becomes a slot.
+
+    `take red onion from fridge` becomes `take {any} from fridge`, and also `take {goal} from fridge` or
+    `take {named} from fridge` where the goal or the latest text names the onion.
+    """
+    parts: list[list[str]] = []
+    runs = itertools.groupby(action.split(), key=lambda word: word in public_words)
+    for public, words in runs:
+        phrase = " ".join(words)
+        if public:
+            parts.append([phrase])
+        else:
+            slots = ["{any}"]
+            slots += ["{goal}"] if names(state.goal, phrase) else []
+            slots += ["{named}"] if names(state.observation, phrase) else []
+            parts.append(slots)
+    found = [" ".join(choice) for choice in itertools.product(*parts)]
+    if action.startswith("go "):
+        found.append("go {onward}")
+    return found
+
+
+def _weigh(
+    lesson: Lesson, proposals: int, trajectories: Sequence[Trajectory], good_news: frozenset[str]
+) -> Found:
+    counts = Counter[tuple[bool, bool]]()
+    episodes = 0
+    cites: list[Cite] = []
+    for trajectory in trajectories:
+        applied = False
+        soon = good_news_soon(trajectory, good_news)
+        for i, turn in enumerate(trajectory.turns):
+            advised = matching_actions(lesson, turn.state)
+            if not advised or len(advised) == len(turn.state.actions):
+                continue
+            applied = True
+            followed = turn.action in advised
+            counts[followed, soon[i]] += 1
+            if followed and soon[i]:
+                cites.append(Cite(trajectory.game, trajectory.seed, i))
+        episodes += applied
+    evidence = Evidence(
+        episodes=episodes,
+        proposals=proposals,
+        supports=counts[True, True],
+        contradictions=counts[True, False],
+        declined_good=counts[False, True],
+        declined_bad=counts[False, False],
+    )
+    return Found(lesson, evidence, tuple(cites[:MAX_CITES]))
+
+
+def _lift(evidence: Evidence) -> float:
+    """How much more often good news followed it than what was done instead; smoothed by one of each."""
+    followed = (evidence.supports + 1) / (evidence.supports + evidence.contradictions + 2)
+    declined = (evidence.declined_good + 1) / (evidence.declined_good + evidence.declined_bad + 2)
+    return float(np.round(followed - declined, 12))
+
+
+def _promising(evidence: Evidence) -> bool:
+    """A low bar: one device sees little. The server pools the counts and applies the high one."""
+    return evidence.supports > 0 and _lift(evidence) > 0
