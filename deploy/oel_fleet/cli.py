@@ -20,7 +20,9 @@ def demo(
     devices: Annotated[int, typer.Option(min=2, max=64, help="Devices, about 0.5 GB of memory each.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Decides the games and all random choices.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="A new folder; by default runs/demo-<time>.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each device in a round.")] = EPISODES,
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Episodes of each --env on each device in a round.")
+    ] = EPISODES,
     environments: Annotated[
         list[str], typer.Option("--env", help="What the devices play. Repeatable.")
     ] = list(DEFAULT_ENVIRONMENTS),  # noqa: B006  # typer shows it and copies it

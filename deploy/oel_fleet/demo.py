@@ -19,8 +19,8 @@ from oel_fleet.run_folder import (
     read_json,
     write_json,
 )
-from oel_fleet.schedule import DEVICE_STEPS, Schedule, Step, planned
-from oel_fleet.settings import AT_ONCE, Settings
+from oel_fleet.schedule import DEVICE_STEPS, FIRST_LOOK, Schedule, Step, planned
+from oel_fleet.settings import AT_ONCE, FIRST_EPISODES, Settings
 
 SERVER = "server"
 
@@ -54,7 +54,7 @@ class Demo:
         self.progress = Progress()
         self._settings, self._layout, self._runner, self._screen = settings, layout, runner, screen
         self._clock, self._sleep, self._start = clock, sleep, clock()
-        self._schedule = Schedule(planned(settings.names, settings.rounds), AT_ONCE, clock)
+        self._schedule = Schedule(planned(settings.names, settings.rounds, settings.early), AT_ONCE, clock)
         self._round = 0
         self._results: dict[str, dict[str, Result]] = {}
         self._first_lesson = ""
@@ -94,17 +94,7 @@ class Demo:
         self._say(f"{len(self._names)} devices are connected, each with a folder and a SuperNode of its own")
 
     def _play_a_round(self) -> None:
-        play = ("--episodes", str(self._settings.episodes))
-        self._work(
-            [
-                self._task(
-                    name,
-                    ("play", (*self._client("play", name), *play, "--json")),
-                    ("extract", (*self._client("extract", name), "--json")),
-                )
-                for name in self._names
-            ]
-        )
+        self._work([self._task(name, *self._plays(name)) for name in self._names])
         command = ("server", "round", "--dir", str(self._layout.server), "--json")
         self._work([self._task(SERVER, ("round", command))])
         export_reports(self._layout, self._round)
@@ -112,6 +102,20 @@ class Demo:
         if self.progress.summaries[-1].get("released"):
             update = [("update", (*self._client("update", name), "--json")) for name in self._names]
             self._work([self._task(n, step) for n, step in zip(self._names, update, strict=True)])
+
+    def _plays(self, name: str) -> list[tuple[str, tuple[str, ...]]]:
+        """What a device does in a round. A report counts all episodes of a release: the later one
+        stands for an earlier one too.
+        """
+        episodes, steps = self._settings.episodes, []
+        if self._round == 1 and name in self._settings.early:
+            episodes -= FIRST_EPISODES
+            steps = [*zip(FIRST_LOOK, self._play_and_extract(name, FIRST_EPISODES), strict=True)]
+        return [*steps, *zip(DEVICE_STEPS, self._play_and_extract(name, episodes), strict=True)]
+
+    def _play_and_extract(self, name: str, episodes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        play = (*self._client("play", name), "--episodes", str(episodes), "--json")
+        return play, (*self._client("extract", name), "--json")
 
     # Watcher: `work_through` tells what happens.
 
@@ -128,10 +132,7 @@ class Demo:
             self._end_server_round(result)
         else:
             seconds = self._schedule.end(Step(self._round, command.kind, who))
-            if command.kind == "extract":
-                self._tell_lessons(who, result)
-            elif command.kind != "init":
-                self._say(f"{who} {_PAST[command.kind]} in {clock_text(seconds)}")
+            self._tell(who, command.kind, seconds, result)
         self._results.setdefault(f"round-{self._round}", {})[f"{who} {command.kind}"] = result
         self.note("")
 
@@ -186,6 +187,16 @@ class Demo:
         reason = result.get("reason") or "the server gave no reason"
         self._say(f"round {self._round}: NOTHING RELEASED: {reason}")
 
+    def _tell(self, who: str, kind: str, seconds: float, result: Result) -> None:
+        if kind.endswith("extract"):
+            self._tell_lessons(who, result)
+        elif kind.endswith("play"):
+            self._say(f"{who} has played {result.get('episodes', 'its')} episodes in {clock_text(seconds)}")
+        elif kind == "update":
+            self._say(
+                f"{who} plays {result.get('release', 'what it had')} now: {result.get('why', 'no word')}"
+            )
+
     def _tell_lessons(self, who: str, result: Result) -> None:
         found = result.get("lessons")
         lessons = [text for item in found if (text := lesson_text(item))] if isinstance(found, list) else []
@@ -205,7 +216,9 @@ class Demo:
 
     def _task(self, who: str, *commands: tuple[str, tuple[str, ...]]) -> Task:
         logs = f"round-{self._round}-{who}"
-        return Task(who, tuple(Command(kind, text, f"{logs}-{kind}") for kind, text in commands))
+        return Task(
+            who, tuple(Command(kind, text, f"{logs}-{kind.replace(' ', '-')}") for kind, text in commands)
+        )
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -223,6 +236,3 @@ class Demo:
 
     def _tasks_played(self) -> tuple[str, ...]:
         return tuple(part for spec in self._settings.environments for part in ("--env", spec))
-
-
-_PAST = {"play": "has played", "update": "has checked and installed the release"}

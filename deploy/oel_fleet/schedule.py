@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 DEVICE_STEPS = ("play", "extract")
+FIRST_LOOK = ("first play", "first extract")
+"""A few episodes before the others in round 1, so that a lesson is on the screen early."""
 SERVER_STAGES = (
     "collect",
     "merge",
@@ -24,8 +26,10 @@ SERVER_STAGES = (
 
 REFERENCE_SECONDS: Mapping[str, float] = {
     "init": 5.0,
+    "first play": 40.0,
+    "first extract": 5.0,
     "play": 90.0,
-    "extract": 15.0,
+    "extract": 10.0,
     "collect": 15.0,
     "merge": 1.0,
     "practise": 60.0,
@@ -53,11 +57,13 @@ class Step:
     """The device's name, or `server`."""
 
 
-def planned(devices: Sequence[str], rounds: int) -> list[Step]:
-    """All steps of a run, in order."""
+def planned(devices: Sequence[str], rounds: int, early: Sequence[str] = ()) -> list[Step]:
+    """All steps of a run, in order; the `early` devices begin with a first look."""
     steps = [Step(0, "init", name) for name in ("server", *devices)]
     for number in range(1, rounds + 1):
-        steps += [Step(number, kind, name) for name in devices for kind in DEVICE_STEPS]
+        for name in devices:
+            first = FIRST_LOOK if number == 1 and name in early else ()
+            steps += [Step(number, kind, name) for kind in (*first, *DEVICE_STEPS)]
         steps += [Step(number, stage, "server") for stage in SERVER_STAGES]
         steps += [Step(number, "update", name) for name in devices]
     return steps

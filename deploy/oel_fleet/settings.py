@@ -8,8 +8,10 @@ from pathlib import Path
 
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL
 
-EPISODES = 32
-"""Episodes that each device plays in a round."""
+EPISODES = 16
+"""Episodes of each environment that each device plays in a round."""
+FIRST_EPISODES = 6
+"""So many of them come first on the first devices, for a lesson on the screen within two minutes."""
 AT_ONCE = 2
 """Devices at work at a time, each on one thread."""
 
@@ -29,6 +31,11 @@ class Settings:
     def names(self) -> tuple[str, ...]:
         """The devices' names."""
         return tuple(f"device-{number}" for number in range(1, self.devices + 1))
+
+    @property
+    def early(self) -> tuple[str, ...]:
+        """The devices that begin with a first look."""
+        return self.names[:AT_ONCE] if self.episodes > FIRST_EPISODES else ()
 
 
 def new_folder(now: time.struct_time) -> Path:

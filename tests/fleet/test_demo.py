@@ -184,6 +184,18 @@ def test_the_first_lesson_is_told_as_soon_as_one_device_found_it(tmp_path: Path)
     assert screen.saved == [tmp_path / "screens" / "first-lesson.svg"]
 
 
+def test_the_first_devices_look_for_a_lesson_early_and_play_no_more_for_that(tmp_path: Path) -> None:
+    runner = FakeRunner({1: True, 2: True})
+    ran(tmp_path, runner, Settings(rounds=2, devices=3, episodes=10))
+    played: dict[str, list[int]] = {}
+    for call in runner.calls:
+        if call[1] == "play":
+            played.setdefault(Path(call[3]).name, []).append(int(call[5]))
+    assert played == {"device-1": [6, 4, 10], "device-2": [6, 4, 10], "device-3": [10, 10]}
+    extracted = [call[1] for call in runner.calls if call[1] in {"play", "extract"}]
+    assert extracted[:4] == ["play", "play", "extract", "extract"]
+
+
 def test_a_round_that_releases_nothing_is_said_plainly_and_updates_no_device(tmp_path: Path) -> None:
     runner = FakeRunner({1: False, 2: True})
     demo, screen, _ = ran(tmp_path, runner)
