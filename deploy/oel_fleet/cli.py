@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 @app.command()
 def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each from the release of the one before.")] = 2,
-    devices: Annotated[int, typer.Option(min=2, max=64, help="Devices, about 0.5 GB of memory each.")] = 4,
+    devices: Annotated[int, typer.Option(min=3, max=64, help="Devices, about 0.5 GB of memory each.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Decides the games and all random choices.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="A new folder; by default runs/demo-<time>.")] = None,
     episodes: Annotated[

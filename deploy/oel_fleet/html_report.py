@@ -206,10 +206,10 @@ def _lessons(run: RunRecord) -> str:
         rows.append(
             [
                 prose.lesson_text(item) or "(no words)",
-                "taught" if item.get("used") else "kept",
+                _standing(item),
                 count(_many(item.get("devices"))),
-                count(item.get("supports")),
-                count(item.get("contradictions")),
+                count(_evidence(item, "supports")),
+                count(_evidence(item, "contradictions")),
             ]
         )
     if not rows:
@@ -223,9 +223,21 @@ def _latest_lessons(run: RunRecord) -> list[Json]:
         found = items(record.get("merge"), "lessons")
         if found:
             return sorted(
-                found, key=lambda item: (not item.get("used"), -(number(item.get("supports")) or 0))
+                found, key=lambda item: (not item.get("used"), -(number(_evidence(item, "supports")) or 0))
             )
     return []
+
+
+def _standing(item: Json) -> str:
+    if item.get("used"):
+        return "taught"
+    return f"not taught: {item['reason']}" if item.get("reason") else "not taught"
+
+
+def _evidence(item: Json, key: str) -> object:
+    """A count that stands beside the lesson or in its evidence."""
+    evidence = item.get("evidence")
+    return item.get(key, evidence.get(key) if isinstance(evidence, dict) else None)
 
 
 def _many(value: object) -> object:

@@ -36,6 +36,8 @@ from transformers import (
 from transformers.utils import logging
 
 Logits = npt.NDArray[np.float32]
+QUICK = True
+MINUTES = 1
 GOALS = {
     "load": 1e-5,  # the base file in llama.cpp against transformers
     "merged": 1e-5,  # base + update written in F32 against peft's merge_and_unload

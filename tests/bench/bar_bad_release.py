@@ -29,6 +29,10 @@ from tiny_models import default_model
 Fault = Callable[[Path, Path, random.Random], None]
 
 
+QUICK = True
+MINUTES = 1
+
+
 def truncate(served: Path, other: Path, random_: random.Random) -> None:
     """The last bytes are missing."""
     os.truncate(served, served.stat().st_size - random_.randint(1, 1000))

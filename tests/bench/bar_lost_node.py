@@ -22,6 +22,8 @@ from oel_server.flower_transport import CONNECTION, FlowerTransport, flwr
 from oel_shared import wire
 from oel_shared.errors import FederationError
 
+QUICK = True
+MINUTES = 2
 NODES = 3
 DEADLINE = 40.0
 EMPTY_DEADLINE = 10.0

@@ -18,6 +18,8 @@ from oel_fleet.processes import interrupted_by_sigterm, superlink, supernodes
 from oel_server.flower_transport import FlowerTransport
 from oel_shared.transport import ReceivedReport
 
+QUICK = True
+MINUTES = 1
 DEVICES = 100
 GOAL_SECONDS = 20.0
 REAL = 3
