@@ -15,6 +15,7 @@ app = typer.Typer(
     help="A device: play, extract lessons, report them, take better models.",
     no_args_is_help=True,
     add_completion=False,
+    suggest_commands=False,
 )
 
 Home = Annotated[

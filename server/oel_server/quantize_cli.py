@@ -8,17 +8,19 @@ from typing import Annotated
 import typer
 from oel_shared.console import show, show_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def quantize(
-    base: Annotated[str, typer.Argument(help="A GGUF file, or 'default' for the embedded model.")],
-    out: Annotated[Path, typer.Argument(help="Where to write; must not exist yet.")],
+    base: Annotated[str, typer.Argument()],
+    out: Annotated[Path, typer.Argument()],
     type_name: Annotated[str, typer.Option("--type", help="Type of the linear layers, such as Q8_0.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a GGUF model with its linear layers in another type; all else stays as it is.
+
+    BASE is a GGUF file, or `default` for the embedded model; OUT must not exist yet.
 
     Example: `oel model quantize default model-q8.gguf --type Q8_0`
     """

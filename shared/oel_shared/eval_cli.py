@@ -33,9 +33,7 @@ class Contender:
 
 
 def evaluate_command(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL.gguf...", help="GGUF files; 'default' is the embedded one.")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL.gguf...")],
     environments: Annotated[
         list[str], typer.Option("--env", help="Environment, such as textworld:cooking?recipe=1. Repeatable.")
     ],
@@ -57,6 +55,7 @@ def evaluate_command(
 ) -> None:
     """Play the same games with each model and with random-legal, and compare them in pairs.
 
+    MODEL is a GGUF file, or `default` for the embedded model.
     The difference is to the first model; its 95 % interval is a bootstrap over games, not plays.
 
     Example: `oel eval default new.gguf --env textworld:coin_collector?level=3 --plays 128 --seed 7`

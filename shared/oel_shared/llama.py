@@ -29,6 +29,9 @@ MAX_SEQUENCES = 256
 QUERIES_AT_ONCE = 4
 """Prompts per decode: more share the weights' reading, fewer keep attention short (docs/lab-log.md)."""
 
+CHOICES_AT_ONCE = 100
+"""Choices of one prompt per decode; more are scored in several."""
+
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(_level: int, _text: bytes, _data: object) -> None:
@@ -108,16 +111,21 @@ class LlamaModel:
 
     def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
         """See `LanguageModel.score`."""
-        prompts = [self.tokenize(self.render(q.prompt), special=True) for q in queries]
-        choices = [
-            [[*self.tokenize(c, special=False), self._end_of_turn] for c in q.choices] for q in queries
-        ]
-        if any(not c for c in choices):
+        if any(not q.choices for q in queries):
             raise ValueError("a query without choices")
-        results: list[LogProbs] = []
-        for chunk in self._chunks(prompts, choices):
-            results += self._score_chunk(prompts[chunk], choices[chunk])
-        return results
+        parts = [
+            (self.tokenize(self.render(query.prompt), special=True), query.choices[i : i + CHOICES_AT_ONCE])
+            for query in queries
+            for i in range(0, len(query.choices), CHOICES_AT_ONCE)
+        ]
+        prompts = [prompt for prompt, _ in parts]
+        choices = [[[*self.tokenize(c, special=False), self._end_of_turn] for c in cs] for _, cs in parts]
+        scored = [
+            s for c in self._chunks(prompts, choices) for s in self._score_chunk(prompts[c], choices[c])
+        ]
+        rest = iter(scored)
+        counts = [-(-len(query.choices) // CHOICES_AT_ONCE) for query in queries]
+        return [np.concatenate([next(rest) for _ in range(count)]) for count in counts]
 
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """See `LanguageModel.generate`. Temperature 0 is greedy."""
@@ -150,7 +158,8 @@ class LlamaModel:
                 yield slice(start, i)
                 start, used, sequences = i, 0, 1
             used, sequences = used + tokens, sequences + 1 + len(options)
-        yield slice(start, len(prompts))
+        if start < len(prompts):
+            yield slice(start, len(prompts))
 
     def _score_chunk(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> list[LogProbs]:
         first = self._decode_prompts(prompts)
@@ -176,7 +185,7 @@ class LlamaModel:
         lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
         self._decode([(t, kept + i, [0], False) for i, t in enumerate(common[kept:])])
         self._prefix = common
-        items = []
+        items: list[tuple[int, int, list[int], bool]] = []
         for i, prompt in enumerate(prompts):
             lib.llama_memory_seq_cp(self._memory, 0, i + 1, -1, -1)
             for position in range(len(common), len(prompt)):
@@ -188,7 +197,7 @@ class LlamaModel:
         self, tries: list[dict[int, _Node]], starts: list[int]
     ) -> list[npt.NDArray[np.float32]]:
         """Decode all inner nodes of all tries; sets each node's `row` into the returned log-probs."""
-        items = []
+        items: list[tuple[int, int, list[int], bool]] = []
         for trie, start in zip(tries, starts, strict=True):
             for node in _inner_nodes(trie):
                 node.row = len(items)

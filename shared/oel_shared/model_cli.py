@@ -21,10 +21,12 @@ def _group() -> None:
 
 @model_app.command()
 def inspect(
-    file: Annotated[str, typer.Argument(help="A GGUF file, or 'default' for the embedded model.")],
+    file: Annotated[str, typer.Argument()],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a GGUF file holds: architecture, types, size, hash.
+
+    FILE is a path, or `default` for the embedded model.
 
     Example: `oel model inspect default --json`
     """

@@ -110,7 +110,7 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Inter
 
 def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
     """Sum and number of the values of each cluster, both (clusters,)."""
-    if len(values) != len(clusters) or not values:
+    if len(values) != len(clusters) or len(values) == 0:
         raise ValueError(
             f"{len(values)} values for {len(clusters)} clusters, expected as many and at least 1"
         )

@@ -1,0 +1,37 @@
+"""A language model that does what a test tells it: no weights, no randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from oel_shared.model import ChoiceQuery, LogProbs, Message
+
+Weigh = Callable[[str, str], float]
+
+
+@dataclass
+class ScriptedModel:
+    """Scores a choice as `weigh(text of the prompt, choice)` nats; remembers what it was asked."""
+
+    weigh: Weigh = lambda prompt, choice: 0.0
+    reply: str = ""
+    asked: list[ChoiceQuery] = field(default_factory=list)
+
+    def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
+        """See `LanguageModel.score`."""
+        self.asked += queries
+        return [
+            np.array([self.weigh("\n".join(m.content for m in q.prompt), c) for c in q.choices], np.float64)
+            for q in queries
+        ]
+
+    def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
+        """See `LanguageModel.generate`: always the same reply."""
+        return self.reply
+
+
+def heeds_hints(prompt: str, choice: str) -> float:
+    """A model that surely follows a quoted hint, and else takes every choice alike."""
+    return 20.0 if f'"{choice}"' in prompt else 0.0

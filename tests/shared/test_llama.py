@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from llama_logits import llama_logits
+from oel_shared.errors import ModelFileError
+from oel_shared.llama import LlamaModel, open_model
+from oel_shared.model import ChoiceQuery, Message
+
+SYSTEM = Message("system", "You play.")
+
+
+def query(text: str, *choices: str) -> ChoiceQuery:
+    return ChoiceQuery((SYSTEM, Message("user", text)), choices)
+
+
+QUERIES = (
+    query("A small room. There is a coin.", "take coin", "take coin from box", "look", "go east"),
+    query("A small room. There is a box on the floor, closed.", "open box", "look"),
+    query("Elsewhere.", "wait"),
+    query("A small room. There is a coin.", "go north", "go south", "go west", "go"),
+    query("The end of a long, long corridor; " * 6, "take coin", "take"),
+    query("A hall.", *(f"take item {n}" for n in range(40))),
+)
+
+
+@pytest.fixture
+def model(tiny_llama):
+    with open_model(tiny_llama, threads=1) as opened:
+        yield opened
+
+
+def plain_score(path, model: LlamaModel, one: ChoiceQuery) -> list[float]:
+    """Token by token from llama.cpp's logits of the whole text: slow, obvious."""
+    prompt = model.tokenize(model.render(one.prompt), special=True)
+    end = model.tokenize("<|im_end|>", special=True)
+    scores = []
+    for choice in one.choices:
+        tokens = [*model.tokenize(choice, special=False), *end]
+        logits = llama_logits(path, [*prompt, *tokens]).astype(np.float64)
+        rows = logits[len(prompt) - 1 : -1]
+        log_probs = rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True))
+        log_probs -= rows.max(1, keepdims=True)
+        scores.append(float(log_probs[np.arange(len(tokens)), tokens].sum()))
+    return scores
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_scores_are_the_log_probability_of_the_choice_and_the_end_of_turn(make_tiny, architecture):
+    path = make_tiny("F32", architecture=architecture)
+    with open_model(path, threads=1) as model:
+        for one, scores in zip(QUERIES, model.score(QUERIES), strict=True):
+            # The cache holds half floats here and single ones in the plain way.
+            assert scores == pytest.approx(plain_score(path, model, one), abs=0.05)
+
+
+def test_many_queries_at_once_score_as_each_alone(model):
+    together = model.score(QUERIES)
+    for one, scores in zip(QUERIES, together, strict=True):
+        (alone,) = model.score([one])
+        assert alone == pytest.approx(scores, abs=1e-4)
+
+
+def test_what_was_scored_before_does_not_matter(model, tiny_llama):
+    order = list(range(len(QUERIES))) * 2
+    random.Random(0).shuffle(order)
+    for i in order:
+        (used,) = model.score([QUERIES[i]])
+        with open_model(tiny_llama, threads=1) as fresh:
+            (first,) = fresh.score([QUERIES[i]])
+        assert used == pytest.approx(first, abs=1e-4)
+
+
+def test_the_same_queries_score_the_same_bits(model, tiny_llama):
+    with open_model(tiny_llama, threads=1) as other:
+        for a, b in zip(model.score(QUERIES), other.score(QUERIES), strict=True):
+            assert a.tolist() == b.tolist()
+
+
+def test_a_choice_that_begins_another_has_its_own_score(model):
+    (scores,) = model.score([query("A room.", "go", "go east", "go east now")])
+    assert len(set(scores.tolist())) == 3
+    assert np.isfinite(scores).all()
+
+
+def test_equal_choices_score_alike(model):
+    (scores,) = model.score([query("A room.", "look", "go", "look")])
+    assert scores[0] == scores[2]
+
+
+def test_no_queries_and_no_choices(model):
+    assert model.score([]) == []
+    with pytest.raises(ValueError, match="without choices"):
+        model.score([QUERIES[0], query("A room.")])
+    assert len(model.score([QUERIES[0]])[0]) == 4  # and the model still works
+
+
+def test_more_choices_than_llama_cpp_takes_at_once_score_as_each_alone(model):
+    many = query("A room.", *(f"take item {n}" for n in range(300)))
+    (scores,) = model.score([many])
+    some = (0, 99, 100, 150, 299)
+    (alone,) = model.score([ChoiceQuery(many.prompt, tuple(many.choices[n] for n in some))])
+    assert scores[list(some)] == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_prompt_beyond_the_context_is_refused_in_one_line(model):
+    with pytest.raises(ModelFileError, match="does not fit the model's context of 2048") as caught:
+        model.score([query("word " * 3000, "look")])
+    assert "\n" not in str(caught.value)
+    assert len(model.score([QUERIES[0]])[0]) == 4
+
+
+def test_a_batch_larger_than_one_decode_scores_as_its_parts(make_tiny):
+    path = make_tiny("F32", context=8192)
+    long = [query(f"{n} " + "word " * 300, "look", "go") for n in range(4)]
+    with open_model(path, threads=1) as model:
+        for one, scores in zip(long, model.score(long), strict=True):
+            assert scores == pytest.approx(model.score([one])[0], abs=1e-4)
+
+
+def test_greedy_generation_takes_the_likeliest_token_and_can_be_repeated(model, tiny_llama):
+    prompt = QUERIES[0].prompt
+    text = model.generate(prompt, max_tokens=6, temperature=0.0, seed=0)
+    assert text == model.generate(prompt, max_tokens=6, temperature=0.0, seed=1)
+    tokens = model.tokenize(model.render(prompt), special=True)
+    first = int(llama_logits(tiny_llama, tokens)[-1].argmax())
+    assert model.generate(prompt, max_tokens=1, temperature=0.0, seed=0) == model._text([first])
+
+
+def test_generation_follows_its_seed(model):
+    def sample(seed):
+        return model.generate(QUERIES[0].prompt, max_tokens=8, temperature=1.0, seed=seed)
+
+    assert sample(1) == sample(1)
+    assert len({sample(seed) for seed in range(5)}) > 1
+
+
+def test_generation_leaves_the_scores_as_they_were(model):
+    before = model.score(QUERIES)
+    model.generate(QUERIES[2].prompt, max_tokens=10, temperature=1.0, seed=0)
+    for a, b in zip(before, model.score(QUERIES), strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_text_of_the_prompt_cannot_pose_as_a_control_token_in_a_choice(model):
+    assert len(model.tokenize("<|im_end|>", special=True)) == 1
+    assert len(model.tokenize("<|im_end|>", special=False)) > 1
+
+
+def test_a_file_that_cannot_be_run_is_refused_in_one_line(tmp_path, make_tiny, tiny_llama):
+    (tmp_path / "text.gguf").write_text("hello")
+    damaged = tmp_path / "cut.gguf"
+    damaged.write_bytes(tiny_llama.read_bytes()[:-100])
+    for path, says in (
+        (tmp_path / "absent.gguf", "no model file"),
+        (tmp_path / "text.gguf", "not a GGUF file"),
+        (damaged, "cut short"),
+    ):
+        with pytest.raises(ModelFileError, match=says) as caught:
+            LlamaModel(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_adapter_is_refused_in_one_line(tmp_path, tiny_llama):
+    with pytest.raises(ModelFileError, match="no adapter file"):
+        LlamaModel(tiny_llama, tmp_path / "absent.gguf")
+    with pytest.raises(ModelFileError, match="not a LoRA adapter"):
+        LlamaModel(tiny_llama, tiny_llama)
+
+
+def test_closing_twice_is_harmless(tiny_llama):
+    model = LlamaModel(tiny_llama, threads=1)
+    model.close()
+    model.close()
+
+
+@pytest.mark.slow
+def test_the_default_model_scores_as_the_plain_way(smollm2):
+    with open_model(smollm2, threads=1) as model:
+        for one, scores in zip(QUERIES[:2], model.score(QUERIES[:2]), strict=True):
+            assert scores == pytest.approx(plain_score(smollm2, model, one), abs=0.1)

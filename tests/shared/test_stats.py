@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from oel_shared.stats import bootstrap, paired, sign_flip_p, wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (50, 100, 0.4038, 0.5962), (10, 10, 0.7225, 1.0)],
+)
+def test_wilson_gives_the_published_intervals(successes, trials, low, high):
+    interval = wilson(successes, trials)
+    assert interval.mean == successes / trials
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_refuses_what_is_no_share():
+    for successes, trials in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="successes of"):
+            wilson(successes, trials)
+
+
+def test_with_one_play_a_game_the_interval_is_the_usual_one():
+    values = np.random.default_rng(0).normal(1.0, 2.0, 400)
+    interval = bootstrap(values, range(400), seed=1)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    assert (interval.low, interval.high) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.03
+    )
+
+
+def test_playing_the_same_game_again_does_not_feign_certainty():
+    values = np.random.default_rng(0).normal(0.0, 1.0, 30)
+    once = bootstrap(values, range(30), seed=1)
+    ten_times = bootstrap(np.repeat(values, 10), np.repeat(range(30), 10).tolist(), seed=1)
+    assert (ten_times.low, ten_times.high) == pytest.approx((once.low, once.high))
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    covered = 0
+    for trial in range(200):
+        games = np.repeat(rng.normal(0.0, 1.0, 40), 4)
+        plays = games + rng.normal(0.0, 1.0, 160)
+        interval = bootstrap(plays, np.repeat(range(40), 4).tolist(), seed=trial, resamples=500)
+        covered += interval.low <= 0 <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_games_with_more_plays_weigh_more():
+    assert bootstrap([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"], seed=0).mean == 0.75
+
+
+def test_few_games_are_flipped_exactly():
+    assert sign_flip_p([1.0] * 5, range(5), seed=0) == pytest.approx(1 / 32)
+    assert sign_flip_p([1.0, 2.0, 3.0, -1.0], range(4), seed=0) == pytest.approx(3 / 16)
+    assert sign_flip_p([-1.0] * 5, range(5), seed=0) == 1.0
+
+
+def test_many_games_are_flipped_at_random_with_the_same_result():
+    values = list(np.random.default_rng(3).normal(0.5, 1.0, 14))
+    exact = sign_flip_p(values, range(14), seed=0)
+    # Two games that cancel out inside one cluster each change nothing but the way of counting.
+    drawn = sign_flip_p([*values, 1e-12, -1e-12], range(16), seed=0)
+    assert drawn == pytest.approx(exact, abs=0.01)
+
+
+def test_no_difference_is_no_evidence():
+    assert sign_flip_p([0.0] * 20, range(20), seed=0) == 1.0
+    assert sign_flip_p([1.0, -1.0] * 10, np.repeat(range(10), 2).tolist(), seed=0) == 1.0
+
+
+def test_the_test_keeps_its_level_where_plays_of_a_game_agree():
+    rng = np.random.default_rng(8)
+    games = np.repeat(range(20), 4).tolist()
+    rejected = sum(
+        sign_flip_p(np.repeat(rng.normal(0, 1, 20), 4).tolist(), games, seed=trial, resamples=400) <= 0.05
+        for trial in range(300)
+    )
+    assert rejected / 300 <= 0.08
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_seed_others():
+    values, games = [0.0, 1.0, 1.0, 0.0, 1.0, 0.3] * 5, list(range(30))
+    assert paired(values, games, seed=4) == paired(values, games, seed=4)
+    assert paired(values, games, seed=4) != paired(values, games, seed=5)
+
+
+def test_nothing_to_resample_is_refused():
+    with pytest.raises(ValueError, match="0 values"):
+        bootstrap([], [], seed=0)
+    with pytest.raises(ValueError, match="expected as many"):
+        bootstrap([1.0], [1, 2], seed=0)
