@@ -14,9 +14,9 @@ from typing import Literal, Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
-from oel_shared.errors import FederationError, OelError
 
 from oel_server.inbox import FlowerRun, Inbox
+from oel_shared.errors import FederationError, OelError
 
 POLL_SECONDS = 0.5
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from oel_server.inbox import Announcement, FlowerRun, Inbox
 from oel_shared import atomic, wire
 from oel_shared.errors import FederationError
 from oel_shared.flower_programs import flower_environment, program
 from oel_shared.transport import ReceivedReport
-
-from oel_server.inbox import Announcement, FlowerRun, Inbox
 
 T = TypeVar("T")
 

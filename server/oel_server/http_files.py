@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
-from oel_shared import wire
-from oel_shared.errors import FederationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +18,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from oel_server.releases import MANIFEST
+from oel_shared import wire
+from oel_shared.errors import FederationError
 
 START_SECONDS = 30.0
 _SHORT_NAME: TypeAdapter[str] = TypeAdapter(wire.ShortName)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlite_utils
+
 from oel_shared import wire
 from oel_shared.errors import ReportRefused, StateError
 from oel_shared.transport import ReceivedReport
@@ -91,6 +92,14 @@ class Inbox:
         """The round's reports, by node id and report id, whatever the order of their arrival."""
         rows = self._database.query(
             "SELECT node_id, payload FROM reports WHERE round = ? ORDER BY node_id, report_id", [round]
+        )
+        return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
+
+    def reports_up_to(self, round: int) -> list[ReceivedReport]:
+        """The reports of all rounds up to this one, in the same kind of order."""
+        rows = self._database.query(
+            "SELECT node_id, payload FROM reports WHERE round <= ? ORDER BY round, node_id, report_id",
+            [round],
         )
         return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from oel_shared.console import show, show_json
 
 app = typer.Typer(add_completion=False)
@@ -24,11 +25,10 @@ def quantize(
 
     Example: `oel model quantize default model-q8.gguf --type Q8_0`
     """
+    from oel_server.package.template import write_model
     from oel_shared.defaults import resolve_model
     from oel_shared.errors import StateError, UsageError
     from oel_shared.gguf_file import check_model_file
-
-    from oel_server.package.template import write_model
 
     source = resolve_model(base)
     check_model_file(source)

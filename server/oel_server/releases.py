@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from oel_shared import atomic, wire
 from oel_shared.errors import ReleaseRefused, StateError
 from oel_shared.gguf_file import sha256_file
-from pydantic import ValidationError
 
 MANIFEST = "manifest.json"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from oel_shared.errors import StateError
 from torch import Tensor
+
+from oel_shared.errors import StateError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+
 from oel_shared.errors import ConfigError
 
 DeviceName = Literal["auto", "cpu", "cuda"]

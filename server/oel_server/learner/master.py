@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from oel_shared.errors import ModelFileError
 
 from oel_server.learner.packing import ChoiceState
 from oel_server.learner.update import Update
+from oel_shared.errors import ModelFileError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 from oel_server.learner.compute import DeviceName, bf16_products, pick_device
 from oel_server.learner.master import Master
 from oel_server.learner.packing import score_states
+from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 
 class TorchModel:

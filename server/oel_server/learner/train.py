@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from oel_shared.errors import StateError
 from torch import Tensor
 
 from oel_server.learner.adapter import as_update, lora, trained
@@ -25,6 +24,7 @@ from oel_server.learner.items import DistilConfig, DistilItem, DistilResult, Gap
 from oel_server.learner.loss import choice_reverse_kl
 from oel_server.learner.master import Master
 from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
+from oel_shared.errors import StateError
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from oel_shared.errors import StateError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from oel_shared.errors import StateError
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGUFWriter
 from gguf.constants import GGUFType, Keys
-from oel_shared.errors import StateError
-from oel_shared.gguf_file import read_header
 
 from oel_server.package.naming import Floats, Update, by_tensor, to_gguf_rows
+from oel_shared.errors import StateError
+from oel_shared.gguf_file import read_header
 
 Halves = npt.NDArray[np.float16]
 Factors = Mapping[str, Sequence[tuple[Floats, Floats]]]

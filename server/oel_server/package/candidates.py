@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from oel_shared.delta import make_delta
-from oel_shared.gguf_file import GgufHeader, block_size, read_header, sha256_file
-from oel_shared.wire import FileEntry
-
 from oel_server.package.adapter import Factors, write_adapter
 from oel_server.package.dither import can_dither, write_dithered
 from oel_server.package.naming import Update
 from oel_server.package.template import WRITABLE, is_linear, write_model
+from oel_shared.delta import make_delta
+from oel_shared.gguf_file import GgufHeader, block_size, read_header, sha256_file
+from oel_shared.wire import FileEntry
 
 RANK = 32
 _PREFERRED = ("Q8_0", "Q5_1", "Q4_0")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
 from oel_shared.errors import ModelFileError, StateError
 from oel_shared.gguf_file import GgufHeader, TensorInfo
 

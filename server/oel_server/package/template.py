@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType, LlamaFileType
 from gguf.quants import dequantize, quantize
-from oel_shared.errors import ModelFileError
-from oel_shared.gguf_file import GgufHeader, TensorInfo, block_size, read_header
 
 from oel_server.package.naming import Floats, Update, by_tensor, to_gguf_rows
+from oel_shared.errors import ModelFileError
+from oel_shared.gguf_file import GgufHeader, TensorInfo, block_size, read_header
 
 Bytes = npt.NDArray[np.uint8]
 SAME = "same"

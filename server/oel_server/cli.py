@@ -1,0 +1,137 @@
+"""`oel server`: the aggregator's commands, each in a process of its own, on one server folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oel_shared.console import say, show, show_facts, show_json, show_table
+
+if TYPE_CHECKING:
+    from oel_server.round import Round
+
+app = typer.Typer(
+    help="The aggregator: collect reports, merge lessons, train, judge, release.",
+    no_args_is_help=True,
+    add_completion=False,
+    suggest_commands=False,
+)
+
+Dir = Annotated[Path, typer.Option("--dir", help="The server's folder.", envvar="OEL_SERVER")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+DEFAULT = Path("oel-server")
+
+
+@app.command()
+def init(
+    folder: Dir = DEFAULT,
+    model: Annotated[str | None, typer.Option(help="GGUF file of all devices, or 'default'.")] = None,
+    environments: Annotated[
+        list[str] | None, typer.Option("--env", help="A task to practise and judge; repeatable.")
+    ] = None,
+    superlink: Annotated[str | None, typer.Option(help="host:port of the SuperLink.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where devices fetch releases from.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices.")] = None,
+    min_nodes: Annotated[int | None, typer.Option(min=1, help="Devices to wait for.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp and torch.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a folder a server: write its settings, check its model and tasks.
+
+    Example: `oel server init --dir ./server --url http://example.org:8080`
+    """
+    from oel_server.setup import set_up
+
+    file = str(Path(model).expanduser().resolve()) if model and model != "default" else model
+    given = {
+        "model": file, "environments": environments, "superlink": superlink, "url": url, "seed": seed,
+        "min_nodes": min_nodes, "threads": threads,
+    }  # fmt: skip
+    config = set_up(folder, {k: v for k, v in given.items() if v is not None and v != []})
+    if as_json:
+        show_json({"dir": str(folder.resolve()), "config": config.model_dump()})
+        return
+    show(f"{folder} is a server for {', '.join(config.environments)}. Settings: {folder / 'config.toml'}.")
+    show(f"Next: oel server start --dir {folder}")
+
+
+@app.command()
+def start(folder: Dir = DEFAULT) -> None:
+    """Run the SuperLink and the file server in the foreground until Ctrl-C."""
+    from oel_server.setup import serve
+
+    serve(folder, say)
+
+
+@app.command(name="round")
+def one_round(folder: Dir = DEFAULT, as_json: Json = False) -> None:
+    """Run one whole round, or go on with the one that was interrupted.
+
+    Collects the devices' reports, merges, practises, checks, distils, packages, judges and, if the file is
+    better, releases it. Example: `oel server round --dir ./server --json`
+    """
+    ours = _round(folder)
+    result = {"round": ours.folder.number, **ours.run()}
+    if as_json:
+        show_json(result)
+    elif result["released"]:
+        show(
+            f"Round {result['round']}: released {result['version']}, {result['bytes_down']:,} bytes to fetch."
+        )
+    else:
+        show(f"Round {result['round']}: nothing released. {result['reason']}")
+
+
+def _round(folder: Path) -> Round:
+    from oel_server.config import load
+    from oel_server.flower_transport import FlowerTransport
+    from oel_server.round import Round
+    from oel_server.stages import open_round
+
+    config = load(folder)
+    transport = FlowerTransport(folder, config.superlink, config.min_nodes, config.deadline)
+    return Round(folder, config, transport, open_round(folder))
+
+
+@app.command()
+def status(folder: Dir = DEFAULT, as_json: Json = False) -> None:
+    """What the server is doing: the round, its finished stages, the newest release."""
+    from oel_server.config import load
+    from oel_server.releases import latest
+    from oel_server.stages import STAGES, open_round
+
+    load(folder)
+    newest, now = latest(folder / "releases"), open_round(folder)
+    done = [stage for stage in STAGES if now.result(stage) is not None]
+    facts: dict[str, Any] = {
+        "round": now.number,
+        "done": done,
+        "release": newest.version if newest else "base",
+    }
+    if as_json:
+        show_json(facts)
+        return
+    stages = ", ".join(done) or "nothing yet"
+    show_facts({"round": f"{now.number} (done: {stages})", "release": facts["release"]})
+
+
+@app.command()
+def releases(folder: Dir = DEFAULT, as_json: Json = False) -> None:
+    """All releases with what the gate measured."""
+    from oel_server.config import load
+    from oel_server.releases import list_releases
+
+    load(folder)
+    found = list_releases(folder / "releases")
+    if as_json:
+        show_json([m.model_dump(mode="json") for m in found])
+        return
+    rows = []
+    for m in found:
+        overall = m.gate["overall"]
+        gain = f"{overall['difference']:+.3f} [{overall['low']:+.3f}, {overall['high']:+.3f}]"
+        file = m.files[0]
+        rows.append([m.version, m.parent or "base", f"{file.role} {file.type}", f"{file.length:,}", gain])
+    show_table(["release", "parent", "file", "bytes", "gain at the gate"], rows)

@@ -1,0 +1,77 @@
+"""The server's settings: `config.toml` in its folder, written by `oel server init`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from oel_shared import atomic
+from oel_shared.config import Config, load_config
+from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
+from oel_shared.errors import StateError
+
+CONFIG = "config.toml"
+Positive = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ServerConfig(Config):
+    """What `config.toml` may hold."""
+
+    model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
+    environments: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_ENVIRONMENTS
+    superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = "127.0.0.1:8000"
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    min_nodes: Positive = 3
+    min_devices: Positive = 2
+    deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    practice_games: Positive = 32
+    distil_steps: Positive = 80
+    gate_games: Positive = 24
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+_COMMENTS = {
+    "model": 'The model that every device came with: "default" is the embedded one, else a GGUF file.',
+    "environments": "What is practised and judged here. The server never touches a device's environment.",
+    "superlink": "host:port of the SuperLink.",
+    "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",
+    "seed": "Picks the server's games and random choices.",
+    "threads": "Threads of llama.cpp and torch.",
+    "min_nodes": "Devices to wait for, at most `deadline` seconds.",
+    "min_devices": "Devices that must support a lesson before it is used.",
+    "deadline": "Seconds that one question to the devices may take.",
+    "practice_games": "Practice games per environment and round; a quarter of them is kept for screening.",
+    "distil_steps": "Training steps per round.",
+    "gate_games": "Gate games per environment and round, each played twice; the test may stop earlier.",
+    "alpha": "Chance, over all rounds together, of releasing something that is not better.",
+}
+
+
+def load(folder: Path) -> ServerConfig:
+    """The settings of the server in `folder`. Raises: StateError if it is none; ConfigError."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise StateError(
+            f"{folder} is not a server folder ({CONFIG} is missing): run `oel server init` first"
+        )
+    return load_config(path, ServerConfig)
+
+
+def write(folder: Path, config: ServerConfig) -> None:
+    """Write the settings, each with its comment."""
+    # A JSON text, number or list of texts is the same thing in TOML.
+    lines = [
+        f"# {_COMMENTS[key]}\n{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in config.model_dump().items()
+    ]
+    atomic.write_text(folder / CONFIG, "# Settings of an edge-oel server.\n\n" + "\n".join(lines))
+
+
+def base_model(folder: Path, config: ServerConfig) -> Path:
+    """The model file that all releases stand on. Raises: NotInstalled."""
+    return resolve_model(config.model, folder)

@@ -1,0 +1,190 @@
+"""Judging by play: the precheck before training, and the gate on the file that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from oel_server.merge import Knowledge
+from oel_shared.evaluate import Result, evaluate, paired_difference
+from oel_shared.model import LanguageModel
+from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
+from oel_shared.stats import Interval
+
+LOOKS = 3
+"""How often the gate looks at its results; each look spends an equal part of the round's error."""
+
+Done = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Mean scores of two players on the same plays and their paired difference, with random-legal beside."""
+
+    before: float
+    after: float
+    random: float
+    difference: Interval
+    games: int
+    plays: int
+
+    def as_json(self, before: str, after: str) -> dict[str, Any]:
+        """The figures under the names that the stage uses."""
+        interval = asdict(self.difference)
+        return {
+            before: round(self.before, 4),
+            after: round(self.after, 4),
+            "random": round(self.random, 4),
+            "difference": round(interval["mean"], 4),
+            "low": round(interval["low"], 4),
+            "high": round(interval["high"], 4),
+            "p_value": interval["p_value"],
+            "games": self.games,
+            "plays": self.plays,
+        }
+
+
+def compare(
+    before: Sequence[Result], after: Sequence[Result], random: Sequence[Result], seed: int
+) -> Comparison:
+    """Compare the scores of two players on the same plays: bootstrap and sign flips over games."""
+    return Comparison(
+        before=_mean(before),
+        after=_mean(after),
+        random=_mean(random),
+        difference=paired_difference(after, before, "score", seed),
+        games=len({r.game for r in after}),
+        plays=len(after),
+    )
+
+
+def by_family(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each family, in order."""
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(result.family, []).append(result)
+    return families
+
+
+def precheck(
+    plays: Sequence[Play],
+    without: Sequence[Played],
+    model: LanguageModel,
+    knowledge: Knowledge,
+    seed: int,
+    on_done: Done | None = None,
+) -> dict[str, Comparison]:
+    """Does the knowledge, in the prompt where it applies, raise the current release's play?
+
+    `plays` and `without` are the practice just played; the same plays are played with lessons.
+    Families without lessons are not compared.
+    """
+    lessons = {family: knowledge.used(family) for family in knowledge.families}
+    compared = {}
+    for family, mine in lessons.items():
+        chosen = [k for k, p in enumerate(plays) if p.game.family == family]
+        again = [plays[k] for k in chosen]
+        arms: dict[str, Policy] = {"with": ModelPolicy(model, mine), "random": RandomLegal()}
+        played = evaluate(again, arms, on_done).arms
+        before = [result_of(without[k]) for k in chosen]
+        if before:
+            compared[family] = compare(before, played["with"], played["random"], seed)
+    return compared
+
+
+def result_of(played: Played) -> Result:
+    """A play as a judge sees it."""
+    t = played.trajectory
+    return Result(t.family, t.game, t.seed, t.outcome.success, played.score, len(t.turns))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate found."""
+
+    families: Mapping[str, Comparison]
+    overall: Comparison
+    alpha: float
+    """Error that one look may spend."""
+    better: bool
+    looks: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The gate's result as it stands in the manifest."""
+        return {
+            "families": {f: c.as_json("current", "candidate") for f, c in self.families.items()},
+            "overall": {**self.overall.as_json("current", "candidate"), "alpha": self.alpha},
+            "looks": self.looks,
+            "released": self.better,
+        }
+
+
+def round_alpha(alpha: float, round: int) -> float:
+    """The part of the error that round `round` may spend: alpha / (r (r + 1)), which sums to alpha."""
+    return alpha / (round * (round + 1))
+
+
+def gate(
+    plays: Sequence[Play],
+    current: LanguageModel,
+    candidate: LanguageModel,
+    alpha: float,
+    seed: int,
+    on_done: Done | None = None,
+) -> Verdict:
+    """Is the candidate better than the current release on fresh games? Looks `LOOKS` times, may stop early.
+
+    One-sided sign-flip test over games on the mean score of all families; each look spends alpha / LOOKS
+    (Bonferroni), so peeking costs nothing. A family that is surely worse (interval below 0) forbids it.
+    """
+    results: dict[str, list[Result]] = {"current": [], "candidate": [], "random": []}
+    arms: dict[str, Policy] = {
+        "current": ModelPolicy(current),
+        "candidate": ModelPolicy(candidate),
+        "random": RandomLegal(),
+    }
+    verdict = None
+    for look, part in enumerate(_parts(plays, LOOKS), start=1):
+        for name, found in evaluate(part, arms, on_done).arms.items():
+            results[name] += found
+        verdict = _verdict(results, alpha / LOOKS, look, seed)
+        if verdict.better:
+            break
+    assert verdict is not None
+    return verdict
+
+
+def _verdict(results: Mapping[str, list[Result]], alpha: float, look: int, seed: int) -> Verdict:
+    split = {name: by_family(found) for name, found in results.items()}
+    families = {
+        f: compare(split["current"][f], split["candidate"][f], split["random"][f], seed)
+        for f in split["current"]
+    }
+    overall = compare(results["current"], results["candidate"], results["random"], seed)
+    p_value = overall.difference.p_value
+    better = (
+        p_value is not None and p_value <= alpha and all(c.difference.high >= 0 for c in families.values())
+    )
+    return Verdict(families, overall, alpha, better, look)
+
+
+def _parts(plays: Sequence[Play], count: int) -> Iterable[list[Play]]:
+    """Parts of about equal size that hold whole games of every family."""
+    games: dict[str, dict[str, list[Play]]] = {}
+    for p in plays:
+        games.setdefault(p.game.family, {}).setdefault(p.game.id, []).append(p)
+    for part in range(count):
+        chosen = [
+            p
+            for family in games.values()
+            for i, ps in enumerate(family.values())
+            if i % count == part
+            for p in ps
+        ]
+        if chosen:
+            yield chosen
+
+
+def _mean(results: Sequence[Result]) -> float:
+    return sum(r.score for r in results) / len(results)

@@ -1,0 +1,54 @@
+"""Practice on disk, so that a killed round need not play again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from oel_server.practise import Practice, PracticePrompt
+from oel_shared import atomic
+from oel_shared.environment import Game
+from oel_shared.play import Play, Played
+from oel_shared.types import Outcome, State, Trajectory, Turn
+
+
+def save_practice(path: Path, practice: Practice) -> None:
+    """Write plays and prompts; the server's own games, never a device's."""
+    value = {
+        "played": [asdict(p) for p in practice.played],
+        "prompts": [asdict(p) for p in practice.prompts],
+        "screening": [asdict(p) for p in practice.screening],
+    }
+    atomic.write_bytes(path, zstandard.ZstdCompressor().compress(json.dumps(value).encode()))
+
+
+def load_practice(path: Path, games: Mapping[str, Game]) -> Practice:
+    """What `save_practice` wrote. Raises: KeyError if a game is not in `games`."""
+    value = json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+    played = tuple(_played(p) for p in value["played"])
+    return Practice(
+        plays=tuple(Play(games[p.trajectory.game], p.trajectory.seed) for p in played),
+        played=played,
+        prompts=tuple(_prompt(p) for p in value["prompts"]),
+        screening=tuple(_prompt(p) for p in value["screening"]),
+    )
+
+
+def _played(value: Mapping[str, Any]) -> Played:
+    t = value["trajectory"]
+    turns = tuple(Turn(_state(x["state"]), x["action"], x["feedback"]) for x in t["turns"])
+    trajectory = Trajectory(t["family"], t["game"], t["release"], t["seed"], turns, Outcome(**t["outcome"]))
+    return Played(trajectory, value["score"])
+
+
+def _prompt(value: Mapping[str, Any]) -> PracticePrompt:
+    return PracticePrompt(value["family"], value["game"], _state(value["state"]))
+
+
+def _state(value: Mapping[str, Any]) -> State:
+    return State(value["goal"], value["observation"], tuple(value["actions"]), tuple(value["history"]))

@@ -1,0 +1,78 @@
+"""Screening: rank all candidates in seconds by how near each plays to the teacher, and pick one to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oel_server.merge import Knowledge
+from oel_server.package.candidates import Candidate
+from oel_server.practise import PracticePrompt
+from oel_shared.lessons import hints
+from oel_shared.model import ChoiceQuery, LanguageModel
+from oel_shared.play import Probabilities, softmax
+from oel_shared.prompts import prompt
+
+MAX_STATES = 64
+NEAR = 1.2
+"""Candidates within this factor of the best are as good; of those the smallest download is taken."""
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A candidate and its mean KL(candidate || teacher) in nats over the screening states."""
+
+    candidate: Candidate
+    kl: float
+
+
+def teacher_states(
+    prompts: Sequence[PracticePrompt], knowledge: Knowledge, seed: int
+) -> list[PracticePrompt]:
+    """Up to `MAX_STATES` screening states in which a lesson applies."""
+    taught = [p for p in prompts if hints(p.state, knowledge.used(p.family))]
+    order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
+    return [taught[i] for i in sorted(order)]
+
+
+def choices(
+    model: LanguageModel, prompts: Sequence[PracticePrompt], knowledge: Knowledge | None = None
+) -> list[Probabilities]:
+    """The model's distribution in each state, with the lessons that apply if `knowledge` is given."""
+    queries = [
+        ChoiceQuery(
+            prompt(p.state, hints(p.state, knowledge.used(p.family)) if knowledge else ()), p.state.actions
+        )
+        for p in prompts
+    ]
+    scored = [s for i in range(0, len(queries), BATCH) for s in model.score(queries[i : i + BATCH])]
+    return [softmax(s) for s in scored]
+
+
+def reverse_kl(student: Sequence[Probabilities], teacher: Sequence[Probabilities]) -> float:
+    """Mean over states of sum_a p_s(a) [log p_s(a) - log p_t(a)], in nats."""
+    tiny = np.finfo(np.float64).tiny
+    each = [
+        float(np.sum(s * (np.log(np.maximum(s, tiny)) - np.log(np.maximum(t, tiny)))))
+        for s, t in zip(student, teacher, strict=True)
+    ]
+    return float(np.mean(each))
+
+
+def screen(
+    candidates: Sequence[Candidate],
+    prompts: Sequence[PracticePrompt],
+    teacher: Sequence[Probabilities],
+    load: Callable[[Candidate], LanguageModel],
+) -> list[Screened]:
+    """Score every candidate's own file on the same states; `load` opens it and closes the one before."""
+    return [Screened(c, reverse_kl(choices(load(c), prompts), teacher)) for c in candidates]
+
+
+def pick(screened: Sequence[Screened]) -> Screened:
+    """Fewest bytes to fetch among those within `NEAR` of the best."""
+    best = min(s.kl for s in screened)
+    return min((s for s in screened if s.kl <= best * NEAR), key=lambda s: (s.candidate.bytes_to_fetch, s.kl))

@@ -1,0 +1,72 @@
+"""A round as a folder: each stage ends by writing its result, so a killed round goes on at the first without."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oel_shared import atomic
+from oel_shared.errors import StateError
+
+STAGES = ("collect", "merge", "practise", "precheck", "distil", "package", "screen", "gate", "release")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFolder:
+    """`rounds/NNNN/` of a server folder."""
+
+    server: Path
+    number: int
+
+    @property
+    def path(self) -> Path:
+        """Where the round's files lie."""
+        return self.server / "rounds" / f"{self.number:04d}"
+
+    def result(self, stage: str) -> Json | None:
+        """What a finished stage wrote; None if it has not ended. Raises: StateError if it is damaged."""
+        file = self.path / f"{stage}.json"
+        try:
+            found = json.loads(file.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StateError(f"{file} is damaged: delete it and run the round again") from error
+        return dict(found)
+
+    def expect(self, stage: str) -> Json:
+        """The result of a stage that must have ended. Raises: StateError if it has not."""
+        found = self.result(stage)
+        if found is None:
+            raise StateError(f"round {self.number} has no result of its stage {stage}: run the round first")
+        return found
+
+    def run(self, stage: str, work: Callable[[], Mapping[str, Any]]) -> Json:
+        """The stage's result: what it wrote before, or what `work` gives now, written in one step."""
+        done = self.result(stage)
+        if done is not None:
+            return done
+        begun = time.monotonic()
+        outcome = {**work(), "seconds": round(time.monotonic() - begun, 1)}
+        atomic.write_text(self.path / f"{stage}.json", json.dumps(outcome, indent=1) + "\n")
+        self.log({"stage": stage, "seconds": outcome["seconds"]})
+        return outcome
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one event to the server's metrics.jsonl."""
+        with (self.server / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"round": self.number, **event}) + "\n")
+
+
+def open_round(server: Path) -> RoundFolder:
+    """The round to work on: the newest if it has not ended, else the next."""
+    numbers = [int(p.name) for p in (server / "rounds").glob("[0-9]*") if p.name.isdigit()]
+    newest = RoundFolder(server, max(numbers, default=0))
+    ended = newest.number == 0 or newest.result("release") is not None
+    return RoundFolder(server, newest.number + 1) if ended else newest
