@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL
 
 from oel_fleet.settings import EPISODES, Settings, new_folder
+from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -41,10 +41,9 @@ def demo(
 
     Example: `oel demo --rounds 2 --devices 4 --seed 0`
     """
-    from oel_shared.console import show, show_json
-
     from oel_fleet.html_report import write_report
     from oel_fleet.run_demo import run_demo
+    from oel_shared.console import show, show_json
 
     if report_only is not None:
         page = write_report(report_only)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from oel_shared.errors import FederationError
-
 from oel_fleet.processes import Process
+from oel_shared.errors import FederationError
 
 Result = dict[str, Any]
 POLL_SECONDS = 0.2

@@ -85,10 +85,9 @@ class Demo:
         write_json(self._layout.root / "demo.json", content)
 
     def _prepare(self, site: Site) -> None:
-        self._say(f"SuperLink on {site.superlink}, releases on {site.url}")
-        address = ("--url", site.url, "--superlink", site.superlink)
-        init = ("server", "init", "--dir", str(self._layout.server), *self._tasks_played(), *address)
-        self._work([self._task(SERVER, ("init", (*init, "--seed", str(self._settings.seed))))])
+        self._work([self._task(SERVER, ("init", self._server_init(site)))])
+        site.serve()
+        self._say(f"the server runs: SuperLink on {site.superlink}, releases on {site.url}")
         self._work([self._task(name, ("init", self._client_init(name, site))) for name in self._names])
         site.reach({name: self._layout.device(name) for name in self._names})
         self._say(f"{len(self._names)} devices are connected, each with a folder and a SuperNode of its own")
@@ -233,6 +232,11 @@ class Demo:
         model = ("--model", self._settings.model, *self._tasks_played())
         ends = ("--superlink", site.superlink, "--seed", str(seed), "--threads", "1")
         return (*self._client("init", name), *model, *ends)
+
+    def _server_init(self, site: Site) -> tuple[str, ...]:
+        init = ("server", "init", "--dir", str(self._layout.server), "--model", self._settings.model)
+        ends = ("--url", site.url, "--superlink", site.superlink, "--seed", str(self._settings.seed))
+        return (*init, *self._tasks_played(), *ends, "--min-nodes", str(self._settings.devices))
 
     def _tasks_played(self) -> tuple[str, ...]:
         return tuple(part for spec in self._settings.environments for part in ("--env", spec))

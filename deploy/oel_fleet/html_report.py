@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from oel_shared import atomic
-
 from oel_fleet import plots, prose
 from oel_fleet.narrate import clock_text
 from oel_fleet.page_style import STYLE
 from oel_fleet.prose import GATE_COLUMNS, count, families, items, percent, size
 from oel_fleet.run_folder import Json, RoundRecord, RunRecord, load_run, number
 from oel_fleet.schedule import SERVER_STAGES
+from oel_shared import atomic
 
 INTERVAL_NOTE = (
     "Whiskers are 95 % intervals, resampled over games: of the share itself where the gate wrote one, "

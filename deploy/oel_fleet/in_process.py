@@ -18,6 +18,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
 from oel_client.flower_app import app as client_app
 from oel_server.flower_app import Clock, Settings, exchange
 from oel_server.inbox import Announcement, FlowerRun, Inbox

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from oel_fleet.run_folder import Json, RoundRecord, number
 from oel_shared.lessons import in_words
 from oel_shared.wire import Lesson
-
-from oel_fleet.run_folder import Json, RoundRecord, number
 
 GATE_COLUMNS = ("task family", "random legal", "before", "after", "difference", "95 % interval", "plays")
 
@@ -185,7 +184,9 @@ def _screen(result: Json) -> str:
     ranked = items(result, "candidates")
     picked = result.get("picked")
     name = picked.get("name") if isinstance(picked, dict) else picked
-    return f"Of {len(ranked)} candidates, {name} goes to the gate." if name else ""
+    kl = number(result.get("current_kl"))
+    now = "" if kl is None else f" The model before stands at {kl:.4f} nats from the teacher."
+    return f"Of {len(ranked)} candidates, {name} goes to the gate.{now}" if name else ""
 
 
 def _gate(result: Json) -> str:

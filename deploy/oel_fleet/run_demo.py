@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from oel_shared.errors import OelError, StateError
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from oel_fleet.processes import interrupted_by_sigterm
 from oel_fleet.prose import GATE_COLUMNS, gate_rows, verdict
 from oel_fleet.run_folder import Layout, RunRecord, load_run
 from oel_fleet.settings import Settings
+from oel_shared.errors import OelError, StateError
 
 WIDE = 110
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from oel_fleet.commands import Command, OelProcess, Task, last_line, oel_processes, part_done, work_through
 from oel_fleet.demo import Demo
 from oel_fleet.narrate import Picture, PlainScreen, Row, drawn
@@ -19,7 +21,6 @@ from oel_fleet.schedule import Schedule, Step, planned
 from oel_fleet.settings import Settings
 from oel_shared.errors import FederationError, StateError
 from recorded_stages import stages_of, write_stages
-from rich.console import Console
 
 LESSON = 'cooking: when "eat meal" is possible, do it'
 SETTINGS = Settings(rounds=2, devices=3, seed=5, episodes=4, environments=("scripted",))
@@ -110,6 +111,11 @@ class FakeSite:
     superlink: str = "127.0.0.1:1"
     url: str = "http://127.0.0.1:2"
     homes: dict[str, Path] = field(default_factory=dict)
+    served: bool = False
+
+    def serve(self) -> None:
+        assert not self.homes
+        self.served = True
 
     def reach(self, homes: Mapping[str, Path]) -> None:
         self.homes.update(homes)
@@ -152,6 +158,7 @@ def test_a_demo_is_only_client_and_server_commands_in_their_order(tmp_path: Path
     assert verbs.count("server round") == 2
     assert demo.progress.finished
     assert demo.progress.releases == ["r1", "r2"]
+    assert site.served
     assert set(site.homes) == {"device-1", "device-2", "device-3"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from oel_fleet.html_report import write_report
 from oel_fleet.plots import Dot, Series, chart, log_bars, nice_ticks
 from oel_fleet.run_folder import load_run

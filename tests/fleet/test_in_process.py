@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+
 from oel_client.flower_app import NOTICE
 from oel_client.flower_app import app as client_app
 from oel_client.outbox import Outbox

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from oel_fleet.processes import LOOPBACK, await_port, descendants, free_port, is_alive, running
 from oel_shared.errors import FederationError
 
