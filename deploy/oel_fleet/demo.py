@@ -19,7 +19,7 @@ from oel_fleet.run_folder import (
     read_json,
     write_json,
 )
-from oel_fleet.schedule import DEVICE_STEPS, FIRST_LOOK, Schedule, Step, planned
+from oel_fleet.schedule import DEVICE_STEPS, FIRST_LOOK, Schedule, Step, ends_round, planned
 from oel_fleet.settings import AT_ONCE, FIRST_EPISODES, Settings
 
 SERVER = "server"
@@ -165,12 +165,14 @@ class Demo:
 
     def _pass_stages(self) -> None:
         """End the server's steps whose results have appeared, and begin the next."""
-        for step in self._schedule.open(self._round, SERVER):
-            path = self._layout.stage(step.round, step.kind)
+        while steps := self._schedule.open(self._round, SERVER):
+            step, path = steps[0], self._layout.stage(self._round, steps[0].kind)
             if not path.exists():
                 return
-            seconds = self._schedule.end(step)
-            self._say(f"server, {step.kind} ({clock_text(seconds)}): {sentence(step.kind, read_json(path))}")
+            result, seconds = read_json(path), self._schedule.end(step)
+            self._say(f"server, {step.kind} ({clock_text(seconds)}): {sentence(step.kind, result)}")
+            if ends_round(step.kind, result):
+                self._schedule.drop(self._schedule.open(self._round, SERVER)[:-1])
             for following in self._schedule.open(self._round, SERVER)[:1]:
                 self._schedule.begin(following)
 

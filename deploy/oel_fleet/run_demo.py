@@ -35,14 +35,13 @@ def run_demo(settings: Settings, folder: Path, quiet: bool) -> dict[str, Any]:
         raise StateError(f"{folder} is there already and not empty: give another --folder")
     layout, start = Layout(folder.resolve()), time.monotonic()
     layout.root.mkdir(parents=True, exist_ok=True)
-    progress, results = Console(stderr=True), Console(stderr=quiet)
+    progress, results = Console(stderr=True), _console(quiet)
     with interrupted_by_sigterm(), screen(progress, time.monotonic) as shown:
         demo = _run(settings, layout, shown)
     run = load_run(layout.root)
     table = closing_table(run)
     shown.save(layout.root / "screens" / "end.svg", table)
-    # Away from a terminal rich assumes 80 columns and breaks numbers in two.
-    results.print(table, width=None if results.is_terminal else WIDE)
+    results.print(table)
     for record in run.rounds:
         results.print(f"Round {record.number}: {verdict(record)}", markup=False, soft_wrap=True)
     page = write_report(layout.root)
@@ -61,13 +60,21 @@ def run_demo(settings: Settings, folder: Path, quiet: bool) -> dict[str, Any]:
     }
 
 
-def closing_table(run: RunRecord) -> Table:
-    """The gate's numbers of all rounds."""
+def closing_table(run: RunRecord) -> Table | str:
+    """The gate's numbers of all rounds; a sentence where none came to the gate."""
     rows = [[str(record.number), *cells] for record in run.rounds for cells in gate_rows(record.get("gate"))]
+    if not rows:
+        return "No round came to the gate."
     seconds = run.demo.get("seconds")
     took = f" in {clock_text(seconds)}" if isinstance(seconds, int | float) else ""
-    title = f"Score on fresh gate games; {len(run.rounds)} rounds{took}"
+    title = f"Score on fresh gate games, by round{took}"
     return results_table(title, ("round", *GATE_COLUMNS), rows)
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr)
+    # Away from a terminal rich assumes 80 columns and breaks words and numbers in two.
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDE)
 
 
 def _run(settings: Settings, layout: Layout, shown: Screen) -> Demo:

@@ -45,6 +45,12 @@ REFERENCE_SECONDS: Mapping[str, float] = {
 pace, and a step that was seen once is expected to take as long again."""
 
 
+def ends_round(stage: str, result: Mapping[str, object]) -> bool:
+    """Whether a server round goes from this result straight to its last stage, releasing nothing."""
+    go_on = {"merge": "used", "precheck": "helps", "gate": "released"}.get(stage)
+    return go_on is not None and not result.get(go_on, True)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One piece of work of a run."""
