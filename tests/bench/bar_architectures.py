@@ -19,13 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _bar import finish
-from llama_logits import llama_logits
-from oel_server.package.candidates import write_candidates
-from oel_server.package.template import write_model
-from oel_shared.delta import apply_delta
-from oel_shared.gguf_file import check_model_file
 from peft import LoraConfig, get_peft_model
-from tiny_models import Shape, random_weights, write_tiny
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -34,6 +28,13 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 from transformers.utils import logging
+
+from llama_logits import llama_logits
+from oel_server.package.candidates import write_candidates
+from oel_server.package.template import write_model
+from oel_shared.delta import apply_delta
+from oel_shared.gguf_file import check_model_file
+from tiny_models import Shape, random_weights, write_tiny
 
 Logits = npt.NDArray[np.float32]
 QUICK = True

@@ -18,6 +18,7 @@ from typing import Literal
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
+
 from oel_client.update import install_base, installed, update
 from oel_server import releases
 from oel_server.http_files import serving

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from _bar import finish
 from _devices import make_devices, report_ids, scripted_report
+
 from oel_fleet.processes import Process, interrupted_by_sigterm, superlink, supernodes
 from oel_server.flower_transport import CONNECTION, FlowerTransport, flwr
 from oel_shared import wire

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from _bar import finish
 from _devices import make_devices, report_ids
+
 from oel_fleet.in_process import InProcessTransport
 from oel_fleet.processes import interrupted_by_sigterm, superlink, supernodes
 from oel_server.flower_transport import FlowerTransport

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from oel_client.update import Installed, install_base, installed, rollback, update
 from oel_shared import delta, wire
 from oel_shared.errors import FederationError, ReleaseRefused, StateError

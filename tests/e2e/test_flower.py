@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_client.update import install_base, update
