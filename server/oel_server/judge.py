@@ -77,13 +77,13 @@ def precheck(
 ) -> dict[str, Comparison]:
     """Does the knowledge, in the prompt where it applies, raise the current release's play?
 
-    `plays` and `without` are the practice just played; the same plays are played with lessons.
+    `plays` and `without` are the practice just played; of each game one play is played again with lessons.
     Families without lessons are not compared.
     """
-    lessons = {family: knowledge.used(family) for family in knowledge.families}
     compared = {}
-    for family, mine in lessons.items():
-        chosen = [k for k, p in enumerate(plays) if p.game.family == family]
+    for family in knowledge.families:
+        mine = knowledge.used(family)
+        chosen = once_a_game(plays, family)
         again = [plays[k] for k in chosen]
         arms: dict[str, Policy] = {"with": ModelPolicy(model, mine), "random": RandomLegal()}
         played = evaluate(again, arms, on_done).arms
@@ -91,6 +91,15 @@ def precheck(
         if before:
             compared[family] = compare(before, played["with"], played["random"], seed)
     return compared
+
+
+def once_a_game(plays: Sequence[Play], family: str) -> list[int]:
+    """Where the first play of each game of a family stands."""
+    first: dict[str, int] = {}
+    for k, one in enumerate(plays):
+        if one.game.family == family:
+            first.setdefault(one.game.id, k)
+    return list(first.values())
 
 
 def result_of(played: Played) -> Result:

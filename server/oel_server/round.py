@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from oel_server import judge, releases, screen
 from oel_server.config import ServerConfig, base_model
@@ -25,8 +26,25 @@ from oel_shared.environments.registry import open_environment
 from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.llama import LlamaModel
+from oel_shared.model import LanguageModel, Message
 from oel_shared.play import ModelPolicy, Played
 from oel_shared.transport import ReceivedReport, Transport
+
+
+class RunningModel(LanguageModel, Protocol):
+    """A model that holds memory until it is closed, and knows its chat template."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The chat template applied, up to where the assistant begins."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+OpenModel = Callable[[Path, Path | None, int], RunningModel]
+"""Opens (model file, adapter or None, threads)."""
 
 
 @dataclass
@@ -38,6 +56,7 @@ class Round:
     transport: Transport
     folder: RoundFolder
     source: PracticeSource | None = None
+    open_model: OpenModel = LlamaModel
     _models: ExitStack = field(default_factory=ExitStack)
 
     def run(self) -> Json:
@@ -90,15 +109,15 @@ class Round:
         with closing(Inbox(self.server)) as inbox:
             return inbox.reports_up_to(self.folder.number)
 
-    def _open(self, model: Path, adapter: Path | None = None) -> LlamaModel:
-        return self._models.enter_context(LlamaModel(model, adapter, self.config.threads))
+    def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:
+        return self._models.enter_context(self.open_model(model, adapter, self.config.threads))
 
-    def _load(self, candidate: Candidate) -> LlamaModel:
+    def _load(self, candidate: Candidate) -> RunningModel:
         if candidate.role == "adapter":
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
 
-    def _open_current(self) -> LlamaModel:
+    def _open_current(self) -> RunningModel:
         """The file that devices play now."""
         if self.current is None:
             return self._open(self.base)
@@ -155,7 +174,7 @@ class Round:
 
     def _precheck(self) -> Json:
         practice, knowledge = self._practice(), self.knowledge()
-        chosen = sum(p.game.family in knowledge.families for p in practice.plays)
+        chosen = sum(len(judge.once_a_game(practice.plays, family)) for family in knowledge.families)
         with progress("precheck", 2 * chosen) as advance:
             compared = judge.precheck(
                 practice.plays, practice.played, self._open_current(), knowledge, self.config.seed, advance
@@ -222,7 +241,7 @@ class Round:
             teacher = screen.choices(self._open_current(), prompts, knowledge)
             advance()
 
-            def load(candidate: Candidate) -> LlamaModel:
+            def load(candidate: Candidate) -> RunningModel:
                 advance()
                 return self._load(candidate)
 

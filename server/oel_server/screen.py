@@ -15,7 +15,7 @@ from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.play import Probabilities, softmax
 from oel_shared.prompts import prompt
 
-MAX_STATES = 64
+MAX_STATES = 40
 NEAR = 1.2
 """Candidates within this factor of the best are as good; of those the smallest download is taken."""
 BATCH = 16

@@ -32,6 +32,9 @@ QUERIES_AT_ONCE = 4
 CHOICES_AT_ONCE = 100
 """Choices of one prompt per decode; more are scored in several."""
 
+KNOWN_QUERIES = 10_000
+"""Answered queries that are remembered; a few MB."""
+
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(_level: int, _text: bytes, _data: object) -> None:
@@ -78,6 +81,7 @@ class LlamaModel:
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, MAX_SEQUENCES)
         self._prefix: list[int] = []
+        self._known: dict[ChoiceQuery, LogProbs] = {}
         self._template = _compile_template(lib.llama_model_chat_template(self._model, None), path)
         self._adapter = self._load_adapter(Path(adapter)) if adapter else None
 
@@ -113,6 +117,15 @@ class LlamaModel:
         """See `LanguageModel.score`."""
         if any(not q.choices for q in queries):
             raise ValueError("a query without choices")
+        # A model that goes in circles, and every first turn of a game, ask the same again and again.
+        if len(self._known) > KNOWN_QUERIES:
+            self._known.clear()
+        fresh = list(dict.fromkeys(q for q in queries if q not in self._known))
+        if fresh:
+            self._known.update(zip(fresh, self._score_fresh(fresh), strict=True))
+        return [self._known[q].copy() for q in queries]
+
+    def _score_fresh(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
         parts = [
             (self.tokenize(self.render(query.prompt), special=True), query.choices[i : i + CHOICES_AT_ONCE])
             for query in queries
