@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 Weigh = Callable[[str, str], float]

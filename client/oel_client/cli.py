@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from oel_shared.console import byte_progress, progress, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ def init(
     """
     import secrets
 
-    from oel_shared.defaults import DEFAULT_MODEL
-
     from oel_client.session import set_up
+    from oel_shared.defaults import DEFAULT_MODEL
 
     folder = _folder(home)
     file = str(Path(model).expanduser().resolve()) if model and model != DEFAULT_MODEL else model
@@ -80,12 +80,11 @@ def play(
 
     Example: `oel client play --episodes 4`
     """
-    from oel_shared.llama import open_model
-
     from oel_client import config as settings
     from oel_client.installation import installed
     from oel_client.session import deal, play_deals
     from oel_client.store import DeviceStore
+    from oel_shared.llama import open_model
 
     folder = _folder(home)
     config, now = settings.load(folder), installed(folder)
@@ -114,14 +113,13 @@ def extract(home: Home = None, as_json: Json = False) -> None:
 
     The report holds lessons and counts, never an episode; `oel client outbox` shows every byte of it.
     """
-    from oel_shared import wire
-    from oel_shared.llama import open_model
-
     from oel_client import config as settings
     from oel_client.installation import installed
     from oel_client.session import extract_report
     from oel_client.showing import plain_lessons, show_lessons
     from oel_client.store import DeviceStore
+    from oel_shared import wire
+    from oel_shared.llama import open_model
 
     folder = _folder(home)
     config, now = settings.load(folder), installed(folder)
@@ -171,10 +169,9 @@ def outbox(home: Home = None, as_json: Json = False) -> None:
     """Show all that left or will leave this device: the very bytes, decompressed."""
     import json
 
-    from oel_shared import wire
-
     from oel_client import config as settings
     from oel_client.outbox import Outbox
+    from oel_shared import wire
 
     folder = _folder(home)
     settings.load(folder)

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field
+
 from oel_shared import atomic
 from oel_shared.config import Config, load_config
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
 from oel_shared.errors import StateError
-from pydantic import Field
 
 CONFIG = "config.toml"
 DEFAULT_SUPERLINK = "127.0.0.1:8000"

@@ -8,10 +8,9 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
+from oel_client.installation import installed
 from oel_shared.errors import UsageError
 from oel_shared.flower_programs import LOOPBACK, flower_environment, supernode_command
-
-from oel_client.installation import installed
 
 FLOWER_HOME = "flower"
 """Flower's own files, in the device folder."""

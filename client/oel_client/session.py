@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
+from oel_client import config as settings
+from oel_client.config import ClientConfig
+from oel_client.extract import Found, extract
+from oel_client.installation import Installed, install_base, installed
+from oel_client.news import learn_good_news
+from oel_client.outbox import Outbox, utc_now
+from oel_client.store import Dealt, DeviceStore
 from oel_shared import wire
 from oel_shared.config import check_config
 from oel_shared.environment import Environment
@@ -18,14 +25,6 @@ from oel_shared.gguf_file import check_model_file
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, play
 from oel_shared.types import Trajectory
-
-from oel_client import config as settings
-from oel_client.config import ClientConfig
-from oel_client.extract import Found, extract
-from oel_client.installation import Installed, install_base, installed
-from oel_client.news import learn_good_news
-from oel_client.outbox import Outbox, utc_now
-from oel_client.store import Dealt, DeviceStore
 
 GAMES = 64
 """Distinct games per environment; after them the first comes again, with other random choices."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from oel_shared.console import show
-from oel_shared.lessons import in_words
-
 from oel_client.extract import Found
 from oel_client.store import DeviceStore
+from oel_shared.console import show
+from oel_shared.lessons import in_words
 
 FEEDBACK_CHARACTERS = 100
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sqlite_utils
-from oel_shared.errors import StateError
-from oel_shared.types import Outcome, State, Trajectory, Turn
-from oel_shared.wire import Evidence, Lesson
 
 from oel_client.extract import Cite, Found
 from oel_client.outbox import DATABASE
+from oel_shared.errors import StateError
+from oel_shared.types import Outcome, State, Trajectory, Turn
+from oel_shared.wire import Evidence, Lesson
 
 ReleaseState = Literal["heard", "installed", "rolled back"]
 

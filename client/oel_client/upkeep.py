@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from oel_shared import wire
 
 from oel_client import config as settings
 from oel_client.download import Progress, no_progress
@@ -17,6 +16,7 @@ from oel_client.installation import NOTICE, Installed, installed
 from oel_client.outbox import Outbox, utc_now
 from oel_client.store import DeviceStore
 from oel_client.update import rollback, update
+from oel_shared import wire
 
 Clock = Callable[[], str]
 
@@ -65,9 +65,9 @@ def go_back(home: Path, clock: Clock = utc_now) -> Installed:
 
     Raises: StateError if there is no earlier release.
     """
-    store, before = DeviceStore(home), installed(home)
+    before = installed(home)
     after = rollback(home)
-    store.mark_rolled_back(before.version, clock())
+    DeviceStore(home).mark_rolled_back(before.version, clock())
     return after
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from pydantic import Field
+
 from oel_shared.config import Config, load_config
 from oel_shared.errors import ConfigError
-from pydantic import Field
 
 
 class Gate(Config):

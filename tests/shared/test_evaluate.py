@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from oel_shared.environments import open_environment
 from oel_shared.errors import UsageError
 from oel_shared.evaluate import evaluate, games_up_to, paired_difference, plays_in, plays_of

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oel_shared.lessons import (
     ACTIONS_NAMED,
     HINTS_SHOWN,

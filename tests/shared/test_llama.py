@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from llama_logits import llama_logits
 from oel_shared.errors import ModelFileError
 from oel_shared.llama import LlamaModel, open_model

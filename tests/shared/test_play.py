@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+
 from oel_shared.environments import open_environment
 from oel_shared.play import ModelPolicy, Play, RandomLegal, play, softmax
 from oel_shared.types import Outcome, State

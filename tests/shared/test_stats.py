@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from oel_shared.stats import bootstrap, paired, sign_flip_p, wilson
 
 

@@ -9,9 +9,10 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from oel_shared import types, wire
 from oel_shared.errors import RefusedError, ReleaseRefused, ReportRefused
-from pydantic import ValidationError
 
 LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
 EVIDENCE = wire.Evidence(episodes=3, proposals=2, supports=2, contradictions=1)

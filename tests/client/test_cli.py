@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+from oel_client.outbox import Outbox
+from oel_shared import wire
+from oel_shared.cli import run
+
+SPEC = "scripted?rooms=2&slack=8"
+
+Oel = Callable[..., str]
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "device"
+
+
+@pytest.fixture
+def oel(capsys) -> Oel:
+    """oel(*arguments, code=0) runs `oel client`; returns stdout, or the one line on stderr if code is not 0."""
+
+    def run_it(*arguments: object, code: int = 0) -> str:
+        assert run(["client", *map(str, arguments)]) == code
+        captured = capsys.readouterr()
+        if code:
+            assert captured.err.startswith("oel: ")
+            assert captured.err.count("\n") == 1
+            return captured.err
+        return captured.out
+
+    return run_it
+
+
+@pytest.fixture
+def device(oel, home, tiny_llama):
+    oel("init", "--home", home, "--model", tiny_llama, "--env", SPEC, "--seed", 3, "--threads", 1)
+    return home
+
+
+def test_the_commands_lead_from_nothing_to_a_report(oel, device):
+    played = json.loads(oel("play", "--home", device, "--episodes", 12, "--json"))
+    assert (played["release"], played["episodes"]) == ("base", 12)
+    assert played["families"]["scripted"]["episodes"] == 12
+    extracted = json.loads(oel("extract", "--home", device, "--json"))
+    (parcel,) = Outbox(device).all()
+    assert (extracted["report"], extracted["bytes"]) == (parcel.report_id, len(parcel.payload))
+    assert json.loads(oel("lessons", "--home", device, "--json"))["lessons"] == extracted["lessons"]
+    status = json.loads(oel("status", "--home", device, "--json"))
+    assert status["episodes"][0]["episodes"] == 12
+    assert status["outbox"] == {"waiting": 1}
+    assert status["lessons"] == len(extracted["lessons"])
+
+
+def test_every_command_speaks_to_people_too(oel, device):
+    assert "scripted: won" in oel("play", "--home", device, "--episodes", 12)
+    assert f"oel client outbox --home {device}" in oel("extract", "--home", device)
+    for command, says in (
+        ("lessons", "scripted: when " if wire_lessons(device) else "no lessons"),
+        ("outbox", '"schema_version": 1'),
+        ("status", "1 waiting"),
+        ("update", "nothing new"),
+    ):
+        assert says in oel(command, "--home", device)
+
+
+def wire_lessons(home) -> int:
+    return len(wire.decode_report(Outbox(home).all()[0].payload).lessons)
+
+
+def test_the_outbox_shows_exactly_what_leaves(oel, device):
+    assert json.loads(oel("outbox", "--home", device, "--json")) == {"reports": []}
+    oel("play", "--home", device, "--episodes", 12)
+    oel("extract", "--home", device)
+    (parcel,) = Outbox(device).all()
+    (shown,) = json.loads(oel("outbox", "--home", device, "--json"))["reports"]
+    report = wire.decode_report(parcel.payload)
+    assert shown["content"] == json.loads(wire.canonical_json(report))
+    assert (shown["state"], shown["bytes"]) == ("waiting", len(parcel.payload))
+
+
+def test_init_draws_a_seed_and_takes_the_default_tasks(oel, home, tiny_llama):
+    def seed(folder) -> int:
+        return json.loads(oel("init", "--home", folder, "--model", tiny_llama, "--json"))["config"]["seed"]
+
+    first = seed(home)
+    assert first != seed(home.parent / "other")
+    assert first == seed(home)  # the same device
+
+
+def test_a_relative_model_path_holds_wherever_commands_run(oel, home, tiny_llama, monkeypatch, tmp_path):
+    monkeypatch.chdir(tiny_llama.parent)
+    config = json.loads(oel("init", "--home", home, "--model", tiny_llama.name, "--env", SPEC, "--json"))
+    assert config["config"]["model"] == str(tiny_llama.resolve())
+    monkeypatch.chdir(tmp_path)
+    oel("play", "--home", home, "--episodes", 1)
+
+
+def test_the_home_may_come_from_the_environment(oel, device, monkeypatch):
+    monkeypatch.setenv("OEL_HOME", str(device))
+    assert json.loads(oel("status", "--json"))["home"] == str(device)
+
+
+@pytest.mark.parametrize(
+    "command", ["play", "extract", "lessons", "outbox", "join", "update", "rollback", "status"]
+)
+def test_a_folder_that_is_no_device_is_one_line(oel, home, command):
+    assert "oel client init" in oel(command, "--home", home, code=1)
+    assert not home.exists()
+
+
+def test_an_unknown_key_is_found_before_the_model_is_loaded(oel, device, monkeypatch):
+    monkeypatch.setattr("oel_shared.llama.LlamaModel", None)
+    with (device / "config.toml").open("a") as file:
+        file.write("treads = 4\n")
+    assert "unknown key 'treads'. Did you mean 'threads'?" in oel("play", "--home", device, code=2)
+
+
+def test_init_on_a_device_with_other_settings_is_refused(oel, device):
+    assert "other settings" in oel("init", "--home", device, "--seed", 4, code=1)
+    assert "seed 3" in oel("init", "--home", device)
+
+
+def test_extract_without_episodes_says_what_to_do(oel, device):
+    assert "run `oel client play` first" in oel("extract", "--home", device, code=1)
+
+
+def test_rollback_without_a_way_back_is_one_line(oel, device):
+    assert "no earlier release" in oel("rollback", "--home", device, code=1)
+
+
+def test_join_becomes_the_supernode_of_this_device(oel, device, monkeypatch):
+    started = []
+
+    def execve(program, arguments, environment):
+        started.append((program, arguments, environment))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(SystemExit):
+        run(["client", "join", "--home", str(device), "--superlink", "192.0.2.7:9000", "--port", "9123"])
+    ((program, arguments, environment),) = started
+    assert program.endswith("flower-supernode")
+    assert {"--superlink=192.0.2.7:9000", "--port=9123"} <= set(arguments)
+    assert f'--node-config=home="{device}"' in arguments
+    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert "superlink is 'x'" in oel("join", "--home", device, "--superlink", "x", code=2)

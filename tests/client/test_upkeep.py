@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from oel_client.installation import NOTICE, installed
+from oel_client.session import set_up
+from oel_client.upkeep import Taken, go_back, read_notice, status, take_release
+from oel_shared import wire
+from oel_shared.errors import ReleaseRefused, StateError
+from oel_shared.gguf_file import sha256_file
+
+Announce = Callable[[str, int], bytes]
+
+
+@pytest.fixture
+def home(tmp_path, tiny_llama):
+    folder = tmp_path / "device"
+    set_up(folder, {"environments": ("scripted",), "model": str(tiny_llama)}, seed=3)
+    return folder
+
+
+@pytest.fixture
+def site() -> dict[str, bytes]:
+    """The files that the server offers, by version."""
+    return {}
+
+
+@pytest.fixture
+def announce(home: Path, site, tiny_llama) -> Announce:
+    """announce(version, number): the notice of a new model arrives; returns the model's bytes."""
+
+    def arrive(version: str, number: int) -> bytes:
+        data = bytearray(tiny_llama.read_bytes())
+        data[-1 - number] ^= 0xFF
+        site[version] = bytes(data)
+        (home.parent / "model").write_bytes(data)
+        sha = sha256_file(home.parent / "model")
+        entry = wire.FileEntry(name="model.gguf", role="model", type="Q4_1", length=len(data), sha256=sha)
+        manifest = wire.Manifest(
+            version=version, number=number, parent=None, base=sha256_file(tiny_llama), files=(entry,),
+            lesson_ids=(), standing="proven", gate={},
+        )  # fmt: skip
+        notice = wire.ReleaseNotice(manifest=manifest, url=f"http://server.test/{version}")
+        (home / NOTICE).write_bytes(wire.encode(notice))
+        return bytes(data)
+
+    return arrive
+
+
+@pytest.fixture
+def take(home, site) -> Callable[..., Taken]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=site[request.url.path.split("/")[1]])
+
+    def run(force: bool = False) -> Taken:
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            return take_release(home, force, client=client)
+
+    return run
+
+
+def test_without_a_notice_there_is_nothing_new(take):
+    taken = take()
+    assert (taken.changed, taken.now.version) == (False, "base")
+    assert "has not told of a release" in taken.why
+
+
+def test_a_new_release_is_installed_once(home, take, announce):
+    data = announce("r1", 1)
+    taken = take()
+    assert (taken.changed, taken.now.version, taken.now.previous) == (True, "r1", "base")
+    assert taken.now.model.read_bytes() == data
+    again = take()
+    assert (again.changed, again.why) == (False, "nothing new: r1 is installed")
+    assert [r["state"] for r in status(home)["releases"]] == ["installed"]
+
+
+def test_a_release_that_was_rolled_back_is_not_taken_again_unless_forced(home, take, announce):
+    announce("r1", 1)
+    take()
+    assert go_back(home).version == "base"
+    taken = take()
+    assert (taken.changed, taken.now.version) == (False, "base")
+    assert "went back from r1" in taken.why
+    forced = take(force=True)
+    assert (forced.changed, forced.now.version) == (True, "r1")
+    assert not take().changed
+
+
+def test_after_a_rollback_the_next_release_is_taken(home, take, announce):
+    announce("r1", 1)
+    take()
+    go_back(home)
+    announce("r2", 2)
+    assert take().now.version == "r2"
+
+
+def test_a_refused_release_leaves_the_device_as_it_was_and_may_be_tried_again(home, take, announce, site):
+    data = announce("r1", 1)
+    site["r1"] = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(ReleaseRefused, match="SHA-256"):
+        take()
+    assert installed(home).version == "base"
+    assert [r["state"] for r in status(home)["releases"]] == ["heard"]
+    site["r1"] = data
+    assert take().now.version == "r1"
+
+
+def test_a_notice_that_cannot_be_read_is_refused(home, take):
+    (home / NOTICE).write_bytes(b"rubbish")
+    with pytest.raises(ReleaseRefused):
+        take()
+    with pytest.raises(ReleaseRefused):
+        read_notice(home)
+
+
+def test_the_base_has_nothing_to_go_back_to(home):
+    with pytest.raises(StateError, match="no earlier release"):
+        go_back(home)
+
+
+def test_status_says_how_things_stand(home, announce, take):
+    announce("r1", 1)
+    facts = status(home)
+    assert (facts["release"], facts["notice"], facts["lessons"], facts["outbox"]) == ("base", "r1", 0, {})
+    take()
+    facts = status(home)
+    assert (facts["release"], facts["previous"]) == ("r1", "base")
+    assert facts["config"]["environments"] == ["scripted"]
