@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from oel_server.learner.items import DistilItem
 from oel_server.merge import Knowledge
@@ -29,8 +28,3 @@ def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render
         )
         for p in prompts
     ]
-
-
-def update_path(server: Path, version: str) -> Path:
-    """Where the cumulative float32 update of a release lies; a master, never shipped."""
-    return server / "masters" / f"{version}.safetensors"

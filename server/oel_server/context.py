@@ -1,0 +1,136 @@
+"""What every stage of a round stands on: folders, settings, the models that are out, the knowledge so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+from oel_server import releases
+from oel_server.config import ServerConfig, base_model
+from oel_server.inbox import Inbox
+from oel_server.merge import Knowledge, merge
+from oel_server.package.candidates import Candidate
+from oel_server.packaged import picked
+from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
+from oel_server.records import load_practice
+from oel_server.stages import RoundFolder
+from oel_shared import wire
+from oel_shared.console import say
+from oel_shared.environment import Environment
+from oel_shared.environments.registry import open_environment
+from oel_shared.llama import LlamaModel
+from oel_shared.model import LanguageModel, Message
+from oel_shared.transport import ReceivedReport, Transport
+
+
+class RunningModel(LanguageModel, Protocol):
+    """A model that holds memory until it is closed, and knows its chat template."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The chat template applied, up to where the assistant begins."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+OpenModel = Callable[[Path, Path | None, int], RunningModel]
+"""Opens (model file, adapter or None, threads)."""
+
+
+@dataclass
+class Context:
+    """One round's surroundings. Reads only; what stages find out they leave in `folder`."""
+
+    server: Path
+    config: ServerConfig
+    transport: Transport
+    folder: RoundFolder
+    source: PracticeSource | None = None
+    """Where practice comes from; the server's own games if None."""
+    open_model: OpenModel = LlamaModel
+    models: ExitStack = field(default_factory=ExitStack)
+    """Closes the models that a stage opened."""
+
+    @property
+    def base(self) -> Path:
+        """The GGUF that every device has."""
+        return base_model(self.server, self.config)
+
+    @property
+    def version(self) -> str:
+        """What this round's release is called, if there is one."""
+        return f"r{self.folder.number}"
+
+    @property
+    def current(self) -> wire.Manifest | None:
+        """The newest release of the rounds before this one; None while only the base is out."""
+        found = releases.list_releases(self.server / "releases")
+        return next((m for m in reversed(found) if m.number < self.folder.number), None)
+
+    @property
+    def environments(self) -> list[Environment]:
+        """What is practised and judged."""
+        return [open_environment(spec, say) for spec in self.config.environments]
+
+    @property
+    def practice_source(self) -> PracticeSource:
+        """The given source, else the server's own games."""
+        return self.source or OwnGames(self.environments, self.config.practice_games, self.config.seed)
+
+    def master_path(self, version: str) -> Path:
+        """Where the cumulative float32 update of a release lies; a master, never shipped."""
+        return self.server / "masters" / f"{version}.safetensors"
+
+    def reports(self) -> list[ReceivedReport]:
+        """All reports received up to this round."""
+        with closing(Inbox(self.server)) as inbox:
+            return inbox.reports_up_to(self.folder.number)
+
+    def knowledge(self) -> Knowledge:
+        """The merged lessons, without families in which this round's precheck found no gain."""
+        found = merge(self.reports(), self.config.min_devices)
+        checked = self.folder.result("precheck") or {"families": {}}
+        for family, figures in checked["families"].items():
+            if figures["difference"] <= 0:
+                found = found.without(family, "the precheck found no gain in its family")
+        return found
+
+    def practice(self) -> Practice:
+        """What this round practised; the games are looked up in the cache."""
+        number, config = self.folder.number, self.config
+        games = [
+            game
+            for environment in self.environments
+            for game in fresh_games(environment, "practice", number, config.practice_games, config.seed)
+        ]
+        return load_practice(self.practice_file, {game.id: game for game in games})
+
+    @property
+    def practice_file(self) -> Path:
+        """Where the practise stage leaves its plays and prompts."""
+        return self.folder.path / "practice.json.zst"
+
+    def load(self, candidate: Candidate) -> RunningModel:
+        """A candidate as devices would run it."""
+        if candidate.role == "adapter":
+            return self._open(self.base, candidate.path)
+        return self._open(candidate.path)
+
+    def load_current(self) -> RunningModel:
+        """The file that devices play now."""
+        if self.current is None:
+            return self._open(self.base)
+        return self.load(picked(RoundFolder(self.server, self.current.number)))
+
+    def announce(self, notice: wire.ReleaseNotice | None) -> int:
+        """Tell the devices of a release, or only that their reports arrived; returns how many heard it."""
+        received = self.folder.expect("collect")["received"]
+        return self.transport.announce(self.folder.number, notice, received)
+
+    def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:
+        return self.models.enter_context(self.open_model(model, adapter, self.config.threads))

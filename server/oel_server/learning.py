@@ -1,0 +1,110 @@
+"""The stages that learn: collect, merge, practise, precheck, distil. Each gives what its JSON shall hold."""
+
+from __future__ import annotations
+
+import json
+
+from oel_server import judge
+from oel_server.context import Context
+from oel_server.merge import merge
+from oel_server.practise import PLAYS_PER_GAME
+from oel_server.records import save_practice
+from oel_server.stages import Json
+from oel_server.teach import distil_items
+from oel_shared import atomic, wire
+from oel_shared.console import progress, say
+from oel_shared.lessons import in_words
+from oel_shared.play import ModelPolicy, Played
+
+
+def collect(round: Context) -> Json:
+    """Ask the devices for their reports."""
+    received = round.transport.collect(round.folder.number)
+    return {
+        "reports": len(received),
+        "nodes": sorted({r.node_id for r in received}),
+        "bytes_up": sum(len(wire.encode(r.report)) for r in received),
+        "received": [r.id for r in received],
+    }
+
+
+def merge_lessons(round: Context) -> Json:
+    """Make one knowledge set of all reports so far."""
+    knowledge = merge(round.reports(), round.config.min_devices)
+    lessons = [{**k.model_dump(mode="json"), "text": in_words(k.lesson)} for k in knowledge.lessons]
+    atomic.write_text(round.server / "knowledge.json", json.dumps({"lessons": lessons}, indent=1) + "\n")
+    return {"used": sum(k.used for k in knowledge.lessons), "lessons": lessons}
+
+
+def practise(round: Context) -> Json:
+    """Let the current release play fresh practice games without lessons."""
+    total = len(round.config.environments) * round.config.practice_games * PLAYS_PER_GAME
+    with progress("practising", total) as advance:
+        practice = round.practice_source.practise(
+            round.folder.number, ModelPolicy(round.load_current()), advance
+        )
+    save_practice(round.practice_file, practice)
+    families: dict[str, list[Played]] = {}
+    for one in practice.played:
+        families.setdefault(one.trajectory.family, []).append(one)
+    return {
+        "families": {
+            family: {
+                "episodes": len(played),
+                "prompts": sum(p.family == family for p in practice.prompts),
+                "score": round_to_4(sum(p.score for p in played) / len(played)),
+            }
+            for family, played in families.items()
+        }
+    }
+
+
+def precheck(round: Context) -> Json:
+    """Play practice games again with the lessons at hand: do they help at all?"""
+    practice, knowledge = round.practice(), round.knowledge()
+    chosen = sum(len(judge.once_a_game(practice.plays, family)) for family in knowledge.families)
+    with progress("precheck", 2 * chosen) as advance:
+        compared = judge.precheck(
+            practice.plays, practice.played, round.load_current(), knowledge, round.config.seed, advance
+        )
+    return {
+        "families": {family: c.as_json("without", "with") for family, c in compared.items()},
+        "helps": any(c.difference.mean > 0 for c in compared.values()),
+    }
+
+
+def distil(round: Context) -> Json:
+    """Train the round-start weights to play without lessons as they play with them."""
+    # Imported here: a round that ends before this stage needs no torch.
+    from oel_server.learner import DistilConfig, load_master
+    from oel_server.learner import distil as train
+
+    items = distil_items(round.practice().prompts, round.knowledge(), round.load_current().render)
+    say("distil: loading the master weights")
+    master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
+    config = DistilConfig(
+        steps=round.config.distil_steps, seed=round.config.seed, threads=round.config.threads
+    )
+
+    def on_step(done: int, total: int, loss: float, seconds: float) -> None:
+        round.folder.log({"stage": "distil", "step": done, "loss": loss})
+        if done % 5 == 0:
+            say(
+                f"distil: step {done} of {total}, loss {loss:.3f}, about {seconds * (total - done):.0f} s left"
+            )
+
+    result = train(master, items, config, round.folder.path / "checkpoint", on_step)
+    master.update.plus(result.update).save(round.master_path(round.version))
+    return {
+        "items": len(items),
+        "taught": sum(item.has_lesson for item in items),
+        "steps": len(result.losses),
+        "losses": [round_to_4(loss) for loss in result.losses],
+        "gap_before": result.gap_before,
+        "gap_after": result.gap_after,
+    }
+
+
+def round_to_4(value: float) -> float:
+    """For people who read the JSON."""
+    return float(f"{value:.4f}")

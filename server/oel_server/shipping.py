@@ -1,0 +1,107 @@
+"""The stages that ship: package, screen, gate, release. Each gives what its JSON shall hold."""
+
+from __future__ import annotations
+
+from oel_server import judge, releases
+from oel_server import screen as screening
+from oel_server.context import Context, RunningModel
+from oel_server.package.candidates import Candidate, write_candidates
+from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
+from oel_server.practise import fresh_games, plays_of
+from oel_server.stages import Json
+from oel_shared import wire
+from oel_shared.console import progress, say
+from oel_shared.gguf_file import sha256_file
+
+
+def package(round: Context) -> Json:
+    """Write every file that might ship: an adapter, a dithered delta, wider types."""
+    from oel_server.learner import Update
+
+    say("package: writing candidates")
+    update = {
+        name: delta.numpy() for name, delta in Update.load(round.master_path(round.version)).deltas.items()
+    }
+    written = write_candidates(round.base, update, place_of(round.folder))
+    return {"candidates": [as_json(c) for c in written]}
+
+
+def screen(round: Context) -> Json:
+    """Rank the candidates by how near each plays to the teacher, and pick the one to judge."""
+    knowledge, candidates = round.knowledge(), packaged(round.folder)
+    prompts = screening.teacher_states(round.practice().screening, knowledge, round.config.seed)
+    with progress("screening", len(candidates) + 1) as advance:
+        current = round.load_current()
+        teacher = screening.choices(current, prompts, knowledge)
+        current_kl = screening.reverse_kl(screening.choices(current, prompts), teacher)
+        advance()
+
+        def load(candidate: Candidate) -> RunningModel:
+            advance()
+            return round.load(candidate)
+
+        screened = screening.screen(candidates, prompts, teacher, load)
+    return {
+        "states": len(prompts),
+        "current_kl": current_kl,
+        "candidates": [
+            {"name": s.candidate.name, "kl": s.kl, "bytes_to_fetch": s.candidate.bytes_to_fetch}
+            for s in screened
+        ],
+        "picked": screening.pick(screened).candidate.name,
+    }
+
+
+def gate(round: Context) -> Json:
+    """Play the picked file against the current release on fresh games."""
+    number, config = round.folder.number, round.config
+    games = [
+        game
+        for environment in round.environments
+        for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
+    ]
+    plays = plays_of(games, config.seed + number)
+    with progress("gate", 3 * len(plays)) as advance:
+        verdict = judge.gate(
+            plays,
+            round.load_current(),
+            round.load(picked(round.folder)),
+            judge.round_alpha(config.alpha, number),
+            config.seed,
+            advance,
+        )
+    return verdict.as_json()
+
+
+def release(round: Context) -> Json:
+    """Publish the picked file and tell the devices."""
+    chosen = picked(round.folder)
+    manifest = wire.Manifest(
+        version=round.version,
+        number=round.folder.number,
+        parent=round.current.version if round.current else None,
+        base=sha256_file(round.base),
+        files=(chosen.entry(),),
+        lesson_ids=tuple(k.lesson.id for k in round.knowledge().lessons if k.used),
+        standing="proven",
+        gate=round.folder.expect("gate"),
+    )
+    releases.publish(round.server / "releases", manifest, {chosen.name: chosen.shipped})
+    heard = round.announce(
+        wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url}/{manifest.version}")
+    )
+    keep_only(round.folder, chosen)
+    return {
+        "released": True,
+        "version": manifest.version,
+        "reason": "the gate found it better",
+        "bytes_down": manifest.files[0].length,
+        "acknowledged": heard,
+    }
+
+
+def close(round: Context, reason: str) -> Json:
+    """End the round without a release; the devices still learn that their reports arrived."""
+    heard = round.announce(None)
+    keep_only(round.folder, None)
+    return {"released": False, "version": None, "reason": reason, "bytes_down": 0, "acknowledged": heard}
