@@ -36,9 +36,12 @@ KNOWN_QUERIES = 10_000
 """Answered queries that are remembered; a few MB."""
 
 
-@lib.llama_log_callback  # type: ignore[untyped-decorator]
-def _silence(_level: int, _text: bytes, _data: object) -> None:
-    """llama.cpp's log is not for users; errors are reported by ours."""
+def _silence() -> Any:
+    """A log callback that says nothing: llama.cpp's log is not for users, errors are reported by ours.
+
+    It is a C function without effect, not a Python one: Ctrl-C that arrives inside a Python callback is lost.
+    """
+    return lib.llama_log_callback(ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value)
 
 
 @dataclass(slots=True)
@@ -62,7 +65,7 @@ class LlamaModel:
         path = Path(path)
         check_model_file(path)
         lib.llama_backend_init()
-        lib.llama_log_set(_silence, ctypes.c_void_p(0))
+        lib.llama_log_set(_silence(), ctypes.c_void_p(0))
         self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")

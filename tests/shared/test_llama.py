@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -169,6 +171,30 @@ def test_what_is_no_adapter_is_refused_in_one_line(tmp_path, tiny_llama):
         LlamaModel(tiny_llama, tmp_path / "absent.gguf")
     with pytest.raises(ModelFileError, match="not a LoRA adapter"):
         LlamaModel(tiny_llama, tiny_llama)
+
+
+def test_ctrl_c_while_a_model_loads_is_not_lost(tiny_llama, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(_signal, _frame):
+        raise Stop
+
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for delay in range(1, 16):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay / 4000)
+                LlamaModel(tiny_llama, threads=1).close()
+            except Stop:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert lost == []
 
 
 def test_closing_twice_is_harmless(tiny_llama):
