@@ -84,7 +84,7 @@ def _run(settings: Settings, layout: Layout, shown: Screen) -> Demo:
             with loopback_site(layout) as site:
                 demo.run(site)
         except BaseException as error:
-            demo.note(str(error) if isinstance(error, OelError) else f"stopped ({type(error).__name__})")
-            write_report(layout.root)
+            demo.note(str(error) if isinstance(error, OelError) else f"stopped by {type(error).__name__}")
+            shown.say(f"not finished; what was done: {write_report(layout.root)}")
             raise
     return demo
