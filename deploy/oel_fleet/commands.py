@@ -32,6 +32,9 @@ QUIET = {
 """No dependency calls home from here on."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OWN_ESTIMATE = re.compile(r", about .* left$")
+_PREPARING = "games for"
+"""Games are made before they are played; how many says nothing about the play."""
 _PART = re.compile(r"(\d+)\s*(?:/|of)\s*(\d+)")
 
 
@@ -135,10 +138,15 @@ def work_through(
 def part_done(line: str) -> float | None:
     """The share that a line such as `play 12/32` or `step 3 of 80` tells of, 0 to 1, if any."""
     found = _PART.findall(line)
-    if not found or int(found[-1][1]) == 0:
+    if not found or int(found[-1][1]) == 0 or _PREPARING in line:
         return None
     done, total = map(int, found[-1])
     return min(1.0, done / total)
+
+
+def without_estimate(line: str) -> str:
+    """The line without the command's own guess of the time left, which is for that command alone."""
+    return _OWN_ESTIMATE.sub("", line)
 
 
 class OelProcess:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from oel_fleet.commands import Command, Result, Runner, Task, part_done, work_through
+from oel_fleet.commands import Command, Result, Runner, Task, part_done, without_estimate, work_through
 from oel_fleet.loopback import Site
 from oel_fleet.narrate import Picture, Row, Screen, clock_text
 from oel_fleet.prose import lesson_text, sentence, size
@@ -156,7 +156,8 @@ class Demo:
     ) -> Row:
         if who in lines:
             step = current[who]
-            return Row(who, f"{step.kind if step else 'works'}  {lines[who]}".rstrip(), parts[who])
+            now = without_estimate(lines[who])
+            return Row(who, f"{step.kind if step else 'works'}  {now}".rstrip(), parts[who])
         left = [step for step in self._schedule.open(self._round, who) if step.kind in DEVICE_STEPS]
         return Row(who, "waits for its turn" if left else "", busy=False)
 

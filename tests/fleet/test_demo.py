@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from oel_fleet.commands import Command, OelProcess, Task, last_line, oel_processes, part_done, work_through
+from oel_fleet.commands import (
+    Command,
+    OelProcess,
+    Task,
+    last_line,
+    oel_processes,
+    part_done,
+    without_estimate,
+    work_through,
+)
 from oel_fleet.demo import Demo
 from oel_fleet.narrate import Picture, PlainScreen, Row, drawn
+from oel_fleet.narrate import screen as screen_for
 from oel_fleet.run_demo import closing_table, run_demo
 from oel_fleet.run_folder import Layout, load_run
 from oel_fleet.schedule import Schedule, Step, planned
@@ -279,7 +290,13 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "part"),
-    [("plays: 3 of 4, about 2 s left", 0.75), ("step 10/80", 0.125), ("loading", None), ("0 of 0", None)],
+    [
+        ("plays: 3 of 4, about 2 s left", 0.75),
+        ("step 10/80", 0.125),
+        ("loading", None),
+        ("0 of 0", None),
+        ("games for 'device': 3 of 6 ready", None),
+    ],
 )
 def test_progress_is_read_from_a_commands_own_lines(line: str, part: float | None) -> None:
     assert part_done(line) == part
@@ -325,6 +342,20 @@ def test_plain_progress_is_one_line_now_and_then(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0] == "3:07  edge-oel, round 1 of 2: device-1 play 25%; about 10 minutes left"
+
+
+def test_on_a_terminal_messages_scroll_above_a_live_picture() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100)
+    with screen_for(console, FakeClock()) as shown:
+        shown.say("device-1 has played")
+        shown.show(Picture("edge-oel", (Row("device-2", "play", 0.5),), 61, 600))
+    assert "device-1 has played" in written.getvalue()
+    assert "device-2" in written.getvalue()
+
+
+def test_a_commands_own_estimate_is_not_shown_beside_that_of_the_run() -> None:
+    assert without_estimate("playing with base: 3 of 4, about 2 s left") == "playing with base: 3 of 4"
 
 
 def test_a_saved_screen_fetches_nothing(tmp_path: Path) -> None:
