@@ -17,6 +17,7 @@ from oel_client.outbox import Outbox, utc_now
 from oel_client.store import DeviceStore
 from oel_client.update import rollback, update
 from oel_shared import wire
+from oel_shared.errors import ReleaseRefused
 
 Clock = Callable[[], str]
 
@@ -55,7 +56,10 @@ def take_release(
     if states.get(manifest.version) == "rolled back" and not force:
         return Taken(now, False, f"nothing new: the device went back from {manifest.version} (see --force)")
     store.note_release(manifest.version, manifest.number, manifest.standing, "heard", clock())
-    after = update(home, settings.base_model(home, config), notice, progress, client)
+    try:
+        after = update(home, settings.base_model(home, config), notice, progress, client)
+    except ReleaseRefused as error:
+        raise ReleaseRefused(f"{error}; refused, the device stays on {now.version}") from error
     store.note_release(manifest.version, manifest.number, manifest.standing, "installed", clock())
     return Taken(after, True, f"installed {after.version}, before that {now.version}")
 

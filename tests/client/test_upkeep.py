@@ -102,7 +102,7 @@ def test_after_a_rollback_the_next_release_is_taken(home, take, announce):
 def test_a_refused_release_leaves_the_device_as_it_was_and_may_be_tried_again(home, take, announce, site):
     data = announce("r1", 1)
     site["r1"] = data[:-1] + bytes([data[-1] ^ 1])
-    with pytest.raises(ReleaseRefused, match="SHA-256"):
+    with pytest.raises(ReleaseRefused, match=r"SHA-256.*the device stays on base"):
         take()
     assert installed(home).version == "base"
     assert [r["state"] for r in status(home)["releases"]] == ["heard"]
