@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from oel_server import judge
+from oel_server.merge import Knowledge, KnownLesson
+from oel_server.practise import fresh_games, plays_of
+from oel_shared.environments import open_environment
+from oel_shared.evaluate import Result
+from oel_shared.play import ModelPolicy, play
+from oel_shared.types import Outcome, State
+from oel_shared.wire import Evidence, Lesson
+from scripted_model import ScriptedModel, heeds_hints
+
+ALPHA = 0.05
+
+
+@dataclass
+class CoinEpisode:
+    """One turn: `right` wins, `wrong` does not."""
+
+    state: State
+    outcome: Outcome | None = None
+    score: float = 0.0
+
+    def step(self, action: str) -> str:
+        self.score = float(action == "right")
+        self.outcome = Outcome(action == "right", "over")
+        return "Over."
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Coin:
+    id: str
+    family: str = "coin"
+    max_turns: int = 1
+    actions: tuple[str, ...] = field(default=("right", "wrong"))
+
+    def start(self) -> CoinEpisode:
+        return CoinEpisode(State(f"Win the {self.family}.", f"This is {self.id}.", self.actions))
+
+
+def coins(count: int, seed: int, family: str = "coin"):
+    return plays_of([Coin(f"{family}-{seed}-{n}", family) for n in range(count)], seed)
+
+
+def bent(strength: float, family: str = "") -> ScriptedModel:
+    """Prefers the right answer by so many nats in one family or all, and is fair elsewhere."""
+
+    def weigh(prompt, choice):
+        return strength if choice == "right" and f"Win the {family}" in prompt else 0.0
+
+    return ScriptedModel(weigh)
+
+
+def moody(salt: str) -> ScriptedModel:
+    """Knows some games and not others, by chance: as good on average as with any other salt."""
+
+    def weigh(prompt, choice):
+        return hashlib.sha256(f"{salt} {prompt} {choice}".encode()).digest()[0] / 64
+
+    return ScriptedModel(weigh)
+
+
+def skilled(prompt, choice):
+    return (
+        4.0 if choice == "open chest" or choice.endswith(" key") else -4.0 if choice == "pull lever" else 0.0
+    )
+
+
+@pytest.fixture(scope="module")
+def corridor():
+    environment = open_environment("scripted?rooms=3&slack=4")
+    return plays_of(fresh_games(environment, "gate", 1, 24, seed=1), 1)
+
+
+def test_a_better_player_is_released(corridor):
+    verdict = judge.gate(corridor, ScriptedModel(), ScriptedModel(skilled), ALPHA, seed=0)
+    assert verdict.better
+    assert verdict.overall.after > verdict.overall.before
+    assert verdict.overall.difference.low > 0
+
+
+def test_the_same_player_is_not_released(corridor):
+    verdict = judge.gate(corridor, ScriptedModel(skilled), ScriptedModel(skilled), ALPHA, seed=0)
+    assert not verdict.better
+    assert verdict.overall.difference.mean == 0
+    assert verdict.overall.difference.p_value == 1
+    assert verdict.looks == judge.LOOKS
+
+
+def test_a_worse_player_is_not_released(corridor):
+    assert not judge.gate(corridor, ScriptedModel(skilled), ScriptedModel(), ALPHA, seed=0).better
+
+
+def test_an_equally_good_player_is_released_no_more_often_than_alpha_allows():
+    alpha, seeds = 0.2, 60
+    verdicts = [
+        judge.gate(coins(9, seed), moody(f"a{seed}"), moody(f"b{seed}"), alpha, seed) for seed in range(seeds)
+    ]
+    assert sum(v.overall.difference.mean > 0 for v in verdicts) > seeds / 4  # it had its chances
+    released = sum(v.better for v in verdicts)
+    assert 0 < released <= alpha * seeds
+
+
+def test_a_clearly_better_player_is_found_at_the_first_look():
+    verdict = judge.gate(coins(30, 1), bent(-3), bent(3), ALPHA, seed=0)
+    assert (verdict.better, verdict.looks) == (True, 1)
+    assert verdict.overall.games == 10
+
+
+def test_a_small_gain_takes_more_looks():
+    verdict = judge.gate(coins(60, 1), bent(0.0), bent(0.35), ALPHA, seed=0)
+    assert verdict.better
+    assert verdict.looks > 1
+    assert verdict.overall.games == 20 * verdict.looks
+
+
+def test_each_look_spends_its_part_of_the_error():
+    verdict = judge.gate(coins(30, 1), bent(0), bent(0), ALPHA, seed=0)
+    assert verdict.alpha == pytest.approx(ALPHA / judge.LOOKS)
+
+
+def test_rounds_together_spend_no_more_than_alpha():
+    spent = [judge.round_alpha(ALPHA, number) for number in range(1, 2000)]
+    assert spent == sorted(spent, reverse=True)
+    assert sum(spent) < ALPHA
+    assert spent[0] == ALPHA / 2
+
+
+def test_a_family_that_is_surely_worse_forbids_the_release():
+    plays = (*coins(60, 1, "good"), *coins(12, 1, "bad"))
+    current, candidate = bent(3, "bad"), bent(3, "good")
+    verdict = judge.gate(plays, current, candidate, ALPHA, seed=0)
+    overall = verdict.overall.difference
+    assert overall.mean > 0
+    assert overall.p_value <= verdict.alpha  # so the family alone forbids it
+    assert verdict.families["bad"].difference.high < 0
+    assert not verdict.better
+
+
+def test_a_family_without_a_sure_change_does_not_forbid():
+    plays = (*coins(60, 1, "good"), *coins(12, 1, "same"))
+    verdict = judge.gate(plays, bent(0), bent(3, "good"), ALPHA, seed=0)
+    assert verdict.better
+    assert set(verdict.families) == {"good", "same"}
+
+
+def test_every_look_holds_games_of_every_family_and_no_game_twice(corridor):
+    plays = (*corridor, *coins(12, 1))
+    parts = judge._parts(plays, judge.LOOKS)
+    seen: set[str] = set()
+    for part in parts:
+        games = {p.game.id for p in part}
+        assert {p.game.family for p in part} == {"scripted", "coin"}
+        assert not games & seen
+        assert len(part) == 2 * len(games)
+        seen |= games
+    assert seen == {p.game.id for p in plays}
+
+
+def test_fewer_games_than_looks_are_judged_too():
+    assert judge.gate(coins(1, 1), bent(0), bent(3), ALPHA, seed=0).looks == 1
+
+
+def test_the_verdict_can_be_repeated_and_read():
+    a, b = (judge.gate(coins(12, 1), bent(0), bent(1), ALPHA, seed=4).as_json() for _ in range(2))
+    assert a == b
+    assert {
+        "current",
+        "candidate",
+        "random",
+        "difference",
+        "low",
+        "high",
+        "p_value",
+        "games",
+        "plays",
+    } <= set(a["overall"])
+    assert a["released"] in (True, False)
+    assert a["families"]["coin"]["random"] == a["overall"]["random"]
+
+
+def test_the_gate_tells_how_far_it_is():
+    done = []
+    judge.gate(coins(6, 1), bent(0), bent(0), ALPHA, 0, lambda: done.append(1))
+    assert len(done) == 3 * 12
+
+
+def test_a_comparison_pairs_the_same_plays():
+    before = [Result("coin", "g", n, False, 0.25, 1) for n in range(4)]
+    after = [replace(r, score=0.75) for r in before]
+    found = judge.compare(before, after, before, seed=0)
+    assert (found.before, found.after, found.difference.mean, found.games, found.plays) == (
+        0.25, 0.75, 0.5, 1, 4
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="did not play the same plays"):
+        judge.compare(before, after[::-1], before, seed=0)
+
+
+EVIDENCE = Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
+
+
+def knowing(*lessons: Lesson) -> Knowledge:
+    return Knowledge(
+        tuple(
+            KnownLesson(
+                lesson=one,
+                evidence=EVIDENCE,
+                devices=2,
+                releases=("base",),
+                lift_low=0.1,
+                strength=0.5,
+                used=True,
+                reason="",
+            )
+            for one in lessons
+        )
+    )
+
+
+def prechecked(plays, knowledge, model=None):
+    model = model or ScriptedModel(heeds_hints)
+    without = play(plays, ModelPolicy(model))
+    return judge.precheck(plays, without, model, knowledge, seed=0)
+
+
+def test_a_lesson_that_helps_passes_the_precheck():
+    plays = coins(20, 1)
+    found = prechecked(plays, knowing(Lesson.of("coin", "right")))["coin"]
+    assert found.after == 1.0
+    assert found.before < 0.8
+    assert found.difference.mean == pytest.approx(found.after - found.before)
+    assert (found.games, found.plays) == (20, 20)
+
+
+def test_a_lesson_that_harms_is_seen():
+    assert prechecked(coins(20, 1), knowing(Lesson.of("coin", "wrong")))["coin"].difference.mean < 0
+
+
+def test_a_lesson_that_the_model_does_not_heed_makes_no_difference():
+    found = prechecked(coins(20, 1), knowing(Lesson.of("coin", "right")), ScriptedModel())
+    assert found["coin"].difference.mean == 0
+
+
+def test_families_without_lessons_are_not_compared():
+    plays = (*coins(5, 1), *coins(5, 1, "other"))
+    assert set(prechecked(plays, knowing(Lesson.of("coin", "right")))) == {"coin"}
+
+
+def test_a_family_that_was_not_practised_is_not_compared():
+    assert prechecked(coins(5, 1), knowing(Lesson.of("absent", "right"))) == {}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oel_server import screen
+from oel_server.merge import Knowledge, KnownLesson
+from oel_server.package.candidates import Candidate
+from oel_server.practise import PracticePrompt
+from oel_shared.lessons import hint
+from oel_shared.types import State
+from oel_shared.wire import Evidence, Lesson
+from scripted_model import ScriptedModel, heeds_hints
+
+
+def candidate(name: str, length: int) -> Candidate:
+    return Candidate(name, "model", "Q8_0", Path(name), Path(name), length, "0" * 64)
+
+
+def screened(**kls_and_bytes: tuple[float, int]) -> list[screen.Screened]:
+    return [screen.Screened(candidate(name, size), kl) for name, (kl, size) in kls_and_bytes.items()]
+
+
+KNOWLEDGE = Knowledge(
+    (
+        KnownLesson(
+            lesson=Lesson.of("toy", "open chest"),
+            evidence=Evidence(episodes=1, proposals=1, supports=1, contradictions=0),
+            devices=2, releases=("base",), lift_low=0.1, strength=0.5, used=True, reason="",
+        ),
+    )
+)  # fmt: skip
+
+
+def state(number: int, *actions: str) -> PracticePrompt:
+    return PracticePrompt("toy", f"game {number}", State("Win.", f"Room {number}.", actions))
+
+
+TAUGHT = [state(n, "open chest", "wait") for n in range(60)]
+OTHER = [state(n, "look", "wait") for n in range(60)]
+
+
+def test_the_kl_is_what_one_works_out_by_hand():
+    student = [np.array([0.5, 0.5]), np.array([1.0, 0.0])]
+    teacher = [np.array([0.9, 0.1]), np.array([0.5, 0.5])]
+    first = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    second = 1.0 * math.log(1.0 / 0.5)
+    assert screen.reverse_kl(student, teacher) == pytest.approx((first + second) / 2)
+
+
+def test_the_teacher_itself_is_at_zero_and_all_else_above():
+    teacher = [np.array([0.7, 0.2, 0.1])]
+    assert screen.reverse_kl(teacher, teacher) == 0
+    assert screen.reverse_kl([np.array([0.2, 0.7, 0.1])], teacher) > 0
+
+
+def test_it_is_the_reverse_kl_and_not_the_forward_one():
+    sure, torn = [np.array([0.98, 0.02])], [np.array([0.5, 0.5])]
+    assert screen.reverse_kl(sure, torn) < screen.reverse_kl(torn, sure)
+
+
+def test_a_choice_that_the_teacher_never_makes_costs_much_and_not_infinitely():
+    assert 300 < screen.reverse_kl([np.array([0.5, 0.5])], [np.array([1.0, 0.0])]) < 1000
+
+
+def test_the_smallest_download_within_a_fifth_of_the_best_is_picked():
+    found = screen.pick(screened(best=(0.10, 900), near=(0.119, 100), far=(0.121, 1)))
+    assert found.candidate.name == "near"
+
+
+def test_the_best_is_picked_where_nothing_else_comes_near():
+    assert screen.pick(screened(best=(0.10, 900), far=(0.2, 1))).candidate.name == "best"
+
+
+def test_of_equally_small_files_the_better_is_picked():
+    assert screen.pick(screened(a=(0.11, 5), b=(0.10, 5), c=(0.115, 5))).candidate.name == "b"
+
+
+def test_a_perfect_candidate_is_picked_whatever_its_size():
+    assert screen.pick(screened(perfect=(0.0, 900), far=(0.01, 1))).candidate.name == "perfect"
+
+
+def test_screening_states_are_those_in_which_a_lesson_applies():
+    chosen = screen.teacher_states([*OTHER, *TAUGHT[:7]], KNOWLEDGE, seed=0)
+    assert chosen == TAUGHT[:7]
+
+
+def test_more_states_than_needed_are_sampled_by_the_seed():
+    a, again, b = (screen.teacher_states(TAUGHT, KNOWLEDGE, seed) for seed in (0, 0, 1))
+    assert len(a) == len({p.game for p in a}) == screen.MAX_STATES
+    assert a == again != b
+
+
+def test_only_the_teacher_sees_the_lessons():
+    model = ScriptedModel()
+    screen.choices(model, TAUGHT[:3])
+    screen.choices(model, TAUGHT[:3], KNOWLEDGE)
+    texts = ["\n".join(m.content for m in q.prompt) for q in model.asked]
+    said = hint(("open chest",))
+    assert [said in text for text in texts] == [False] * 3 + [True] * 3
+
+
+def test_candidates_are_ranked_by_how_near_they_play_to_the_teacher():
+    players = {
+        "learnt": ScriptedModel(lambda prompt, choice: 8.0 if choice == "open chest" else 0.0),
+        "base": ScriptedModel(heeds_hints),
+        "wrong": ScriptedModel(lambda prompt, choice: 8.0 if choice == "wait" else 0.0),
+    }
+    teacher = screen.choices(players["base"], TAUGHT, KNOWLEDGE)
+    files = [candidate(name, 1) for name in ("wrong", "learnt", "base")]
+    found = {s.candidate.name: s.kl for s in screen.screen(files, TAUGHT, teacher, lambda c: players[c.name])}
+    assert found["learnt"] < found["base"] < found["wrong"]
+
+
+def test_every_candidate_is_asked_the_same():
+    opened = []
+
+    def load(one: Candidate) -> ScriptedModel:
+        opened.append(ScriptedModel())
+        return opened[-1]
+
+    teacher = screen.choices(ScriptedModel(), TAUGHT)
+    screen.screen([candidate("a", 1), candidate("b", 2)], TAUGHT, teacher, load)
+    assert opened[0].asked == opened[1].asked
+    assert len(opened[0].asked) == len(TAUGHT)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import sys
+import tomllib
+
+import pytest
+
+from oel_server import config as settings
+from oel_server import setup
+from oel_server.setup import serve, set_up
+from oel_shared.errors import ConfigError, FederationError, ModelFileError, StateError, UsageError
+
+SPEC = "scripted?rooms=3"
+
+
+@pytest.fixture
+def given(tiny_llama):
+    return {"model": str(tiny_llama), "environments": (SPEC,), "threads": 1}
+
+
+@pytest.fixture
+def server(tmp_path, given):
+    folder = tmp_path / "server"
+    set_up(folder, given)
+    return folder
+
+
+def test_set_up_makes_a_folder_a_server(server, tiny_llama):
+    config = settings.load(server)
+    assert (config.environments, config.threads, config.min_devices) == ((SPEC,), 1, 2)
+    assert settings.base_model(server, config) == tiny_llama
+    assert (server / "releases").is_dir()
+
+
+def test_every_setting_is_written_with_its_comment(server):
+    text = (server / settings.CONFIG).read_text()
+    assert set(tomllib.loads(text)) == set(settings.ServerConfig.model_fields)
+    for key in settings.ServerConfig.model_fields:
+        before = text[: text.index(f"\n{key} = ")].rsplit("\n", 1)[-1]
+        assert before.startswith("# ")
+
+
+def test_set_up_again_with_the_same_settings_is_harmless(server, given):
+    before = (server / settings.CONFIG).read_text()
+    assert set_up(server, given) == set_up(server, {}) == settings.load(server)
+    assert (server / settings.CONFIG).read_text() == before
+
+
+def test_set_up_does_not_overwrite_other_settings(server):
+    before = (server / settings.CONFIG).read_text()
+    with pytest.raises(StateError, match="a server with other settings: edit"):
+        set_up(server, {"seed": 7})
+    assert (server / settings.CONFIG).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"model": "/absent.gguf"}, ModelFileError, "absent.gguf"),
+        ({"environments": ("scriptd",)}, UsageError, "Did you mean 'scripted'"),
+        ({"superlink": "nowhere"}, ConfigError, "superlink"),
+        ({"url": "ftp://x"}, ConfigError, "url"),
+        ({"alpha": 1.5}, ConfigError, "alpha"),
+        ({"gate_game": 3}, ConfigError, "gate_games"),
+    ],
+)
+def test_set_up_with_something_unusable_writes_nothing(tmp_path, given, wrong, error, says):
+    with pytest.raises(error, match=says) as caught:
+        set_up(tmp_path / "new", {**given, **wrong})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_no_server_is_named(tmp_path):
+    with pytest.raises(StateError, match=r"is not a server folder.*oel server init"):
+        settings.load(tmp_path)
+
+
+def test_a_superlink_that_ends_by_itself_is_an_error_and_the_file_server_ends_too(server, monkeypatch):
+    said = []
+    monkeypatch.setattr(setup, "superlink_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    (server / settings.CONFIG).write_text(
+        (server / settings.CONFIG).read_text().replace("127.0.0.1:8080", "127.0.0.1:0")
+    )
+    monkeypatch.setattr(setup, "serving", serving_on_a_free_port(said))
+    with pytest.raises(FederationError, match="exit code 3"):
+        serve(server, said.append)
+    assert said[0].startswith("releases: http://127.0.0.1:")
+    assert said[1] == "file server gone"
+
+
+def serving_on_a_free_port(said):
+    from contextlib import contextmanager
+
+    from oel_server.http_files import serving
+
+    @contextmanager
+    def on_a_free_port(releases, host, port):
+        with serving(releases, host, 0) as url:
+            yield url
+        said.append("file server gone")
+
+    return on_a_free_port
