@@ -21,7 +21,8 @@ class ServerConfig(Config):
     """What `config.toml` may hold."""
 
     model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
-    environments: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_ENVIRONMENTS
+    environments: tuple[str, ...] = DEFAULT_ENVIRONMENTS
+    practice_source: Annotated[str, Field(pattern=r"^(\w[\w.]*:\w+)?$")] = ""
     superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = "127.0.0.1:8000"
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -37,7 +38,8 @@ class ServerConfig(Config):
 
 _COMMENTS = {
     "model": 'The model that every device came with: "default" is the embedded one, else a GGUF file.',
-    "environments": "What is practised and judged here. The server never touches a device's environment.",
+    "environments": "What is practised and judged here; may be empty if there is a practice source.",
+    "practice_source": "Your own source of practice prompts, as 'package.module:Class'; else the server's games.",
     "superlink": "host:port of the SuperLink.",
     "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",
     "seed": "Picks the server's games and random choices.",

@@ -17,7 +17,7 @@ from oel_server.packaged import picked
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.stages import RoundFolder
-from oel_shared import wire
+from oel_shared import plugins, wire
 from oel_shared.console import say
 from oel_shared.environment import Environment
 from oel_shared.environments.registry import open_environment
@@ -79,8 +79,15 @@ class Context:
 
     @property
     def practice_source(self) -> PracticeSource:
-        """The given source, else the server's own games."""
-        return self.source or OwnGames(self.environments, self.config.practice_games, self.config.seed)
+        """The given source, else the configured one, else the server's own games."""
+        if self.source:
+            return self.source
+        if self.config.practice_source:
+            made: PracticeSource = plugins.make(
+                "practice source", self.config.practice_source, {}, ("practise",)
+            )
+            return made
+        return OwnGames(self.environments, self.config.practice_games, self.config.seed)
 
     def master_path(self, version: str) -> Path:
         """Where the cumulative float32 update of a release lies; a master, never shipped."""

@@ -10,7 +10,7 @@ from oel_server.merge import Knowledge
 from oel_shared.evaluate import Result, evaluate, paired_difference
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
-from oel_shared.stats import Interval
+from oel_shared.stats import Interval, paired
 
 LOOKS = 3
 """How often the gate looks at its results; each look spends an equal part of the round's error."""
@@ -106,6 +106,36 @@ def result_of(played: Played) -> Result:
     """A play as a judge sees it."""
     t = played.trajectory
     return Result(t.family, t.game, t.seed, t.outcome.success, played.score, len(t.turns))
+
+
+def gate_unplayed(
+    current: Sequence[float], candidate: Sequence[float], alpha: float, seed: int
+) -> dict[str, Any]:
+    """The gate where the server has no environment: is the candidate nearer to the teacher than the current?
+
+    Nothing was played, so a release that passes is marked `unproven`.
+
+    Args:
+        current, candidate: KL(player || teacher) in nats, one a state, the same states in the same order.
+    """
+    gains = [before - after for before, after in zip(current, candidate, strict=True)]
+    interval = paired(gains, range(len(gains)), seed)
+    assert interval.p_value is not None
+    return {
+        "families": {},
+        "overall": {
+            "current_kl": sum(current) / len(current),
+            "candidate_kl": sum(candidate) / len(candidate),
+            "difference": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "p_value": interval.p_value,
+            "alpha": alpha,
+            "states": len(gains),
+        },
+        "looks": 1,
+        "released": interval.p_value <= alpha,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,9 @@ def practise(round: Context) -> Json:
 def precheck(round: Context) -> Json:
     """Play practice games again with the lessons at hand: do they help at all?"""
     practice, knowledge = round.practice(), round.knowledge()
+    if not practice.plays:
+        # Nothing to play here: whether the lessons move the model at all is left to the gap that distil measures.
+        return {"families": {}, "helps": bool(knowledge.families)}
     chosen = sum(len(judge.once_a_game(practice.plays, family)) for family in knowledge.families)
     with progress("precheck", 2 * chosen) as advance:
         compared = judge.precheck(

@@ -52,14 +52,18 @@ def choices(
     return [softmax(s) for s in scored]
 
 
-def reverse_kl(student: Sequence[Probabilities], teacher: Sequence[Probabilities]) -> float:
-    """Mean over states of sum_a p_s(a) [log p_s(a) - log p_t(a)], in nats."""
+def reverse_kls(student: Sequence[Probabilities], teacher: Sequence[Probabilities]) -> list[float]:
+    """sum_a p_s(a) [log p_s(a) - log p_t(a)] of each state, in nats."""
     tiny = np.finfo(np.float64).tiny
-    each = [
+    return [
         float(np.sum(s * (np.log(np.maximum(s, tiny)) - np.log(np.maximum(t, tiny)))))
         for s, t in zip(student, teacher, strict=True)
     ]
-    return float(np.mean(each))
+
+
+def reverse_kl(student: Sequence[Probabilities], teacher: Sequence[Probabilities]) -> float:
+    """The mean of `reverse_kls`."""
+    return float(np.mean(reverse_kls(student, teacher)))
 
 
 def screen(

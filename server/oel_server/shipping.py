@@ -53,24 +53,31 @@ def screen(round: Context) -> Json:
 
 
 def gate(round: Context) -> Json:
-    """Play the picked file against the current release on fresh games."""
+    """Play the picked file against the current release on fresh games; without games, compare to the teacher."""
     number, config = round.folder.number, round.config
+    alpha = judge.round_alpha(config.alpha, number)
+    current, candidate = round.load_current(), round.load(picked(round.folder))
     games = [
         game
         for environment in round.environments
         for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
     ]
+    if not games:
+        return _gate_unplayed(round, current, candidate, alpha)
     plays = plays_of(games, config.seed + number)
     with progress("gate", 3 * len(plays)) as advance:
-        verdict = judge.gate(
-            plays,
-            round.load_current(),
-            round.load(picked(round.folder)),
-            judge.round_alpha(config.alpha, number),
-            config.seed,
-            advance,
-        )
-    return verdict.as_json()
+        verdict = judge.gate(plays, current, candidate, alpha, config.seed, advance)
+    return verdict.as_json() | {"standing": "proven"}
+
+
+def _gate_unplayed(round: Context, current: RunningModel, candidate: RunningModel, alpha: float) -> Json:
+    knowledge = round.knowledge()
+    prompts = screening.teacher_states(round.practice().screening, knowledge, round.config.seed + 1)
+    teacher = screening.choices(current, prompts, knowledge)
+    before, after = (
+        screening.reverse_kls(screening.choices(model, prompts), teacher) for model in (current, candidate)
+    )
+    return judge.gate_unplayed(before, after, alpha, round.config.seed) | {"standing": "unproven"}
 
 
 def release(round: Context) -> Json:
@@ -83,7 +90,7 @@ def release(round: Context) -> Json:
         base=sha256_file(round.base),
         files=(chosen.entry(),),
         lesson_ids=tuple(k.lesson.id for k in round.knowledge().lessons if k.used),
-        standing="proven",
+        standing=round.folder.expect("gate")["standing"],
         gate=round.folder.expect("gate"),
     )
     releases.publish(round.server / "releases", manifest, {chosen.name: chosen.shipped})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from oel_shared import plugins
 from oel_shared.environment import Environment
 from oel_shared.environments.options import did_you_mean, read_options
 from oel_shared.environments.scripted import OPTIONS as SCRIPTED_OPTIONS
@@ -41,7 +39,7 @@ def open_environment(spec: str, say: Callable[[str], None] | None = None) -> Env
     if kind == "textworld" and _is_path(rest):
         return TextWorldFiles(Path(rest).expanduser(), read_options("textworld:PATH", query, FILE_OPTIONS))
     if kind != "textworld" and rest:
-        return _own(name, kind, rest, query)
+        return _own(name, query)
     raise _unknown(name)
 
 
@@ -63,28 +61,13 @@ def _is_path(text: str) -> bool:
     return "/" in text or text.endswith(".z8") or (text != "" and Path(text).exists())
 
 
-def _own(name: str, module_name: str, class_name: str, query: dict[str, str]) -> Environment:
+def _own(name: str, query: dict[str, str]) -> Environment:
     """A user's own class; options arrive as keyword arguments, as text."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a console script does not look beside itself for modules
     try:
-        module = importlib.import_module(module_name)
+        own: Environment = plugins.make("environment", name, query, ("family", "public_words", "games"))
     except ModuleNotFoundError as error:
         raise _unknown(name, f"there is no module '{error.name}'") from error
-    made_by = getattr(module, class_name, None)
-    if made_by is None:
-        raise _unknown(name, f"module '{module_name}' has no '{class_name}'")
-    try:
-        inspect.signature(made_by).bind(**query)
-    except TypeError as error:
-        raise UsageError(f"environment '{name}' cannot be made with these options: {error}.") from error
-    environment: Environment = made_by(**query)
-    missing = [part for part in ("family", "public_words", "games") if not hasattr(environment, part)]
-    if missing:
-        raise UsageError(
-            f"environment '{name}' lacks {', '.join(missing)}. See oel_shared.environment.Environment."
-        )
-    return environment
+    return own
 
 
 def _unknown(name: str, why: str = "") -> UsageError:
