@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+
 from oel_shared.errors import FederationError, ReleaseRefused
 from oel_shared.gguf_file import sha256_file
 from oel_shared.wire import FileEntry

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from oel_shared import atomic
-from oel_shared.errors import StateError
 
 from oel_client.installation import BASE, NOTICE, installed
 from oel_client.outbox import Outbox
+from oel_shared import atomic
+from oel_shared.errors import StateError
 
 MAX_REPORTS = 4
 """Reports in one answer; each is capped at 16 KB."""

@@ -10,9 +10,6 @@ import shutil
 from pathlib import Path
 
 import httpx
-from oel_shared import atomic, delta, wire
-from oel_shared.errors import ModelFileError, ReleaseRefused, StateError
-from oel_shared.gguf_file import check_model_file, read_header, sha256_file
 
 from oel_client.download import Progress, download, no_progress
 from oel_client.installation import (
@@ -25,6 +22,9 @@ from oel_client.installation import (
     releases_folder,
     rollback,
 )
+from oel_shared import atomic, delta, wire
+from oel_shared.errors import ModelFileError, ReleaseRefused, StateError
+from oel_shared.gguf_file import check_model_file, read_header, sha256_file
 
 __all__ = ["Installed", "install_base", "installed", "rollback", "update"]
 

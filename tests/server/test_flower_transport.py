@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from oel_server.flower_transport import BUNDLE, FlowerTransport
 from oel_server.inbox import FlowerRun, Inbox
 from oel_shared.errors import FederationError

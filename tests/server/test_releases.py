@@ -5,11 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
+
 from oel_server import releases
 from oel_server.http_files import files_app, serving
 from oel_shared import wire
 from oel_shared.errors import ReleaseRefused, StateError
-from starlette.testclient import TestClient
 
 DATA = bytes(range(256)) * 40
 

@@ -2,6 +2,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from oel_shared.delta import apply_delta, make_delta
 from oel_shared.errors import ReleaseRefused
 from oel_shared.gguf_file import sha256_file

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from oel_shared.errors import NotInstalled
 from oel_shared.flower_programs import flower_environment, program, superlink_command, supernode_command
 

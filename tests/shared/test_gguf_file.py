@@ -4,6 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file, inspect, read_header, sha256_file
 

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+
 from oel_server.learner.master import Master
 from oel_server.learner.update import Update
 

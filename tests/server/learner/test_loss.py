@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from oel_server.learner.loss import choice_reverse_kl
 
 STUDENT = [[-1.0, -2.0, 0.5], [0.3, -0.7]]

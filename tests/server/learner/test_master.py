@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from oel_server.learner.compute import pick_device
 from oel_server.learner.master import Master, load_master
 from oel_server.learner.update import Update

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from oel_server.learner import packing
 from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from oel_server.learner.packing import choice_log_probs
 from oel_server.learner.torch_model import TorchModel
 from oel_shared.model import ChoiceQuery, LanguageModel, Message

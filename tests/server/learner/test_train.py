@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from oel_server.learner.items import DistilConfig, DistilItem
 from oel_server.learner.loss import choice_reverse_kl
 from oel_server.learner.packing import choice_log_probs

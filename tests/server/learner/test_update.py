@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from oel_server.learner.update import Update
 from oel_shared.errors import StateError
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from gguf import GGUFReader
+
 from llama_logits import llama_logits
 from oel_server.package.adapter import from_factors, from_matrix, write_adapter
 from oel_server.package.template import write_model

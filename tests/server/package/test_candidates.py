@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from llama_logits import llama_logits
 from oel_server.package.candidates import default_types, write_candidates
 from oel_shared.delta import apply_delta

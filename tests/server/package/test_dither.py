@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
+
 from oel_server.package.dither import DITHERED, dither, noise_field, write_dithered
 from oel_server.package.naming import to_gguf_rows
 from oel_server.package.template import weights_of, write_model

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
+
 from llama_logits import llama_logits
 from oel_server.package.template import SAME, WRITABLE, raw_bytes, weights_of, write_model
 from oel_shared.errors import ModelFileError, StateError

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from oel_shared.environments import open_environment, scripted
 from oel_shared.environments.content import WEIGHTS, candidate_seed, content_hash, split_of
 from oel_shared.environments.textworld_pool import GameCache

@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 import textworld
+
 from oel_shared.environment import Environment, Episode, Game
 from oel_shared.environments import open_environment
 from oel_shared.environments.scripted import ScriptedGame

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+
 from oel_shared.environment import Game
 from oel_shared.environments import open_environment
 from oel_shared.errors import UsageError

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from oel_shared.environments import open_environment
 from oel_shared.environments.textworld_content import route_of
 from oel_shared.environments.textworld_env import TextWorldGame, clean
