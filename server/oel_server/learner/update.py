@@ -45,6 +45,7 @@ class Update:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         save_file({name: delta.contiguous() for name, delta in self.deltas.items()}, part)
         with part.open("rb") as file:
