@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -108,14 +108,21 @@ def play(
 
 
 @app.command()
-def extract(home: Home = None, as_json: Json = False) -> None:
+def extract(
+    home: Home = None,
+    propose: Annotated[
+        Proposer,
+        typer.Option(help="Who points at commands. 'count' and 'last' are controls: shown, never kept."),
+    ] = "model",
+    as_json: Json = False,
+) -> None:
     """Find lessons in the installed release's episodes and put a report of them into the outbox.
 
     The report holds lessons and counts, never an episode; `oel client outbox` shows every byte of it.
     """
     from oel_client import config as settings
     from oel_client.installation import installed
-    from oel_client.session import extract_report
+    from oel_client.session import extract_report, find_lessons
     from oel_client.showing import plain_lessons, show_lessons
     from oel_client.store import DeviceStore
     from oel_shared import wire
@@ -125,6 +132,13 @@ def extract(home: Home = None, as_json: Json = False) -> None:
     config, now = settings.load(folder), installed(folder)
     store = DeviceStore(folder)
     with open_model(now.model, now.adapter, config.threads) as model:
+        if propose != "model":
+            _, found = find_lessons(store, model, now.version, folder, propose)
+            if as_json:
+                show_json({"release": now.version, "lessons": plain_lessons(found)})
+            else:
+                show_lessons(found, store, now.version)
+            return
         done = extract_report(folder, store, model)
     if as_json:
         facts = {"report": wire.digest(done.report), "bytes": len(done.payload), "new": done.new}

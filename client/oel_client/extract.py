@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from oel_client.news import good_news_soon
+from oel_client.propose import Proposer, model_proposals
 from oel_shared.lessons import matching_actions, names
-from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
+from oel_shared.model import LanguageModel
 from oel_shared.types import State, Trajectory
 from oel_shared.wire import Evidence, Lesson
 
-Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
-
-QUESTION = "Which command helped most to reach the goal?"
 MAX_LESSONS = 24
 """Best-supported lessons that a device keeps per family."""
 MAX_CITES = 20
-BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def extract(
     model: LanguageModel,
     public_words: frozenset[str],
     good_news: frozenset[str],
-    propose: Proposer | None = None,
+    propose: Proposer = model_proposals,
 ) -> list[Found]:
     """The lessons of one family's episodes, best supported first.
 
@@ -63,56 +60,16 @@ def extract(
         model: the device's own model; it only proposes.
         public_words: the environment's words that may stand in a lesson; others become slots.
         good_news: sentences learnt by `news.learn_good_news` over all families.
-        propose: what stands in for the model's choice in controls; by default `model_proposals`.
+        propose: `model_proposals`; controls put another of `propose.PROPOSERS` in its place.
     """
     telling = [t for t in trajectories if t.outcome.success or any(good_news_soon(t, good_news))]
-    proposals = (propose or model_proposals)(telling, model)
+    proposals = propose(telling, model)
     named = Counter[Lesson]()
     for trajectory, actions in zip(telling, proposals, strict=True):
         named.update(set(_lessons_of(trajectory, actions, public_words)))
     found = [_weigh(lesson, count, trajectories, good_news) for lesson, count in named.items()]
     kept = [f for f in found if _promising(f.evidence)]
     return sorted(kept, key=lambda f: (-_lift(f.evidence), f.lesson.id))[:MAX_LESSONS]
-
-
-def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """For each episode, the half of its commands that the model ranks first.
-
-    Ranked by how much the episode raises a command's log-probability over the same question without the
-    episode, so that a command is not named just because its words are likely ones.
-    """
-    options = [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
-    shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
-    blank = [ChoiceQuery(_question(None), o) for o in options]
-    informed = _in_batches(model, shown)
-    prior = _in_batches(model, blank)
-    return [
-        tuple(o[k] for k in np.argsort(b - i, kind="stable")[: -(-len(o) // 2)])
-        for o, i, b in zip(options, informed, prior, strict=True)
-    ]
-
-
-def every_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """The control without a model: every command is proposed, counting alone decides."""
-    return [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
-
-
-def last_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """The control that always proposes the episode's last command."""
-    return [(t.turns[-1].action,) for t in trajectories]
-
-
-def _in_batches(model: LanguageModel, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
-    return [s for i in range(0, len(queries), BATCH) for s in model.score(queries[i : i + BATCH])]
-
-
-def _question(trajectory: Trajectory | None) -> tuple[Message, ...]:
-    if trajectory is None:
-        return (Message("system", "You learn from a text adventure."), Message("user", QUESTION))
-    goal = trajectory.turns[0].state.goal
-    lines = [f"> {turn.action}\n{turn.feedback[:120]}" for turn in trajectory.turns]
-    text = "\n".join([goal, "", *lines, "", QUESTION])
-    return (Message("system", "You learn from a text adventure."), Message("user", text))
 
 
 def _lessons_of(

@@ -13,6 +13,7 @@ from oel_client.extract import Found, extract
 from oel_client.installation import Installed, install_base, installed
 from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
+from oel_client.propose import PROPOSERS
 from oel_client.store import Dealt, DeviceStore
 from oel_shared import wire
 from oel_shared.config import check_config
@@ -123,6 +124,26 @@ def play_deals(
     return played
 
 
+def find_lessons(
+    store: DeviceStore, model: LanguageModel, release: str, home: Path, proposer: str = "model"
+) -> tuple[dict[str, int], tuple[Found, ...]]:
+    """Episodes per family and the lessons in them, of a release. Changes nothing.
+
+    Raises: StateError if nothing was played with this release.
+    """
+    rows = store.trajectories(release)
+    if not rows:
+        raise StateError(f"{home} has no episodes of release {release}: run `oel client play` first")
+    families = _by_family(rows)
+    good_news = learn_good_news([trajectory for _, trajectory in rows])
+    found = tuple(
+        item
+        for specs, trajectories in families.values()
+        for item in extract(trajectories, model, _public_words(specs), good_news, PROPOSERS[proposer])
+    )
+    return {family: len(trajectories) for family, (_, trajectories) in families.items()}, found
+
+
 def extract_report(
     home: Path, store: DeviceStore, model: LanguageModel, clock: Clock = utc_now
 ) -> Extraction:
@@ -131,21 +152,11 @@ def extract_report(
     Raises: StateError if nothing was played with this release.
     """
     release = installed(home).version
-    rows = store.trajectories(release)
-    if not rows:
-        raise StateError(f"{home} has no episodes of release {release}: run `oel client play` first")
-    families = _by_family(rows)
-    good_news = learn_good_news([trajectory for _, trajectory in rows])
-    found = [
-        item
-        for specs, trajectories in families.values()
-        for item in extract(trajectories, model, _public_words(specs), good_news)
-    ]
+    episodes, found = find_lessons(store, model, release, home)
     store.replace_lessons(release, found, clock())
-    episodes = {family: len(trajectories) for family, (_, trajectories) in families.items()}
     report, payload = _report(release, episodes, found)
     new = Outbox(home, clock).put(wire.digest(report), payload)
-    return Extraction(report, payload, tuple(found), new)
+    return Extraction(report, payload, found, new)
 
 
 def _by_family(

@@ -62,18 +62,34 @@ class Knowledge:
 def merge(received: Sequence[ReceivedReport], min_devices: int) -> Knowledge:
     """The knowledge in all reports received so far, of all rounds. Pure; the order of reports is no matter.
 
-    A device's counts add up over its reports, since each report covers the episodes of one release. Support
-    is counted by node id, which Flower authenticates, never by what a report claims.
+    A report counts all that a device played with one release so far, so of the reports of a device on a
+    release only the fullest counts, and a device's counts add up over releases. Support is counted by node
+    id, which Flower authenticates, never by what a report claims.
     """
     seen: dict[str, list[tuple[str, str, Evidence]]] = {}
     lessons: dict[str, Lesson] = {}
-    for one in received:
+    for one in _fullest(received):
         for item in one.report.lessons:
             lessons[item.lesson.id] = item.lesson
             seen.setdefault(item.lesson.id, []).append((one.node_id, one.report.release, item.evidence))
     known = [_known(lessons[key], sightings, min_devices) for key, sightings in seen.items()]
     ranked = sorted(known, key=lambda k: (-k.strength, k.lesson.cue, k.lesson.id))
     return Knowledge(tuple(_capped(_one_per_template(ranked))))
+
+
+def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
+    """Of each node's reports on each release the one of most episodes."""
+    best: dict[tuple[str, str], ReceivedReport] = {}
+    for one in received:
+        key = (one.node_id, one.report.release)
+        known = best.get(key)
+        if known is None or _fullness(one) > _fullness(known):
+            best[key] = one
+    return list(best.values())
+
+
+def _fullness(one: ReceivedReport) -> tuple[int, str]:
+    return sum(one.report.episodes.values()), one.id
 
 
 def _known(lesson: Lesson, sightings: Sequence[tuple[str, str, Evidence]], min_devices: int) -> KnownLesson:

@@ -7,12 +7,10 @@ from oel_client.extract import (
     MAX_CITES,
     MAX_LESSONS,
     Cite,
-    every_action,
     extract,
-    last_action,
-    model_proposals,
     templates,
 )
+from oel_client.propose import every_action, last_action, model_proposals
 from oel_shared.types import Outcome, State, Trajectory, Turn
 from oel_shared.wire import Lesson
 from scripted_model import ScriptedModel

@@ -1,0 +1,63 @@
+"""Who points at the commands that mattered in an episode: the device's own model, or a control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
+from oel_shared.types import Trajectory
+
+Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
+"""From episodes to the commands that it names in each."""
+
+QUESTION = "Which command helped most to reach the goal?"
+BATCH = 16
+
+
+def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """For each episode, the half of its commands that the model ranks first.
+
+    Ranked by how much the episode raises a command's log-probability over the same question without the
+    episode, so that a command is not named just because its words are likely ones.
+    """
+    options = [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+    shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
+    blank = [ChoiceQuery(_question(None), o) for o in options]
+    informed = _in_batches(model, shown)
+    prior = _in_batches(model, blank)
+    return [
+        tuple(o[k] for k in np.argsort(b - i, kind="stable")[: -(-len(o) // 2)])
+        for o, i, b in zip(options, informed, prior, strict=True)
+    ]
+
+
+def every_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """The control without a model: every command is proposed, counting alone decides."""
+    return [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+
+
+def last_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    """The control that always proposes the episode's last command."""
+    return [(t.turns[-1].action,) for t in trajectories]
+
+
+PROPOSERS: Mapping[str, Proposer] = {
+    "model": model_proposals,
+    "count": every_action,
+    "last": last_action,
+}
+
+
+def _in_batches(model: LanguageModel, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
+    return [s for i in range(0, len(queries), BATCH) for s in model.score(queries[i : i + BATCH])]
+
+
+def _question(trajectory: Trajectory | None) -> tuple[Message, ...]:
+    if trajectory is None:
+        return (Message("system", "You learn from a text adventure."), Message("user", QUESTION))
+    goal = trajectory.turns[0].state.goal
+    lines = [f"> {turn.action}\n{turn.feedback[:120]}" for turn in trajectory.turns]
+    text = "\n".join([goal, "", *lines, "", QUESTION])
+    return (Message("system", "You learn from a text adventure."), Message("user", text))
