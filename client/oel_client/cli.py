@@ -111,7 +111,7 @@ def play(
 def extract(
     home: Home = None,
     propose: Annotated[
-        Proposer,
+        Literal["model", "count", "last"],
         typer.Option(help="Who points at commands. 'count' and 'last' are controls: shown, never kept."),
     ] = "model",
     as_json: Json = False,
