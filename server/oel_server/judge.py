@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from oel_server.merge import Knowledge
 from oel_shared.evaluate import Result, evaluate, paired_difference
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
-from oel_shared.stats import Interval, paired
+from oel_shared.stats import Interval, bootstrap, paired
 
 LOOKS = 3
 """How often the gate looks at its results; each look spends an equal part of the round's error."""
@@ -22,26 +22,30 @@ Done = Callable[[], None]
 class Comparison:
     """Mean scores of two players on the same plays and their paired difference, with random-legal beside."""
 
-    before: float
-    after: float
-    random: float
+    before: Interval
+    after: Interval
+    random: Interval
     difference: Interval
     games: int
     plays: int
 
     def as_json(self, before: str, after: str) -> dict[str, Any]:
         """The figures under the names that the stage uses."""
-        interval = asdict(self.difference)
-        return {
-            before: round(self.before, 4),
-            after: round(self.after, 4),
-            "random": round(self.random, 4),
-            "difference": round(interval["mean"], 4),
-            "low": round(interval["low"], 4),
-            "high": round(interval["high"], 4),
-            "p_value": interval["p_value"],
+        arms = {before: self.before, after: self.after, "random": self.random}
+        means = {name: _short(arm.mean) for name, arm in arms.items()}
+        ends = {
+            f"{name}_{end}": _short(getattr(arm, end))
+            for name, arm in arms.items()
+            for end in ("low", "high")
+        }
+        return means | {
+            "difference": _short(self.difference.mean),
+            "low": _short(self.difference.low),
+            "high": _short(self.difference.high),
+            "p_value": self.difference.p_value,
             "games": self.games,
             "plays": self.plays,
+            **ends,
         }
 
 
@@ -50,9 +54,9 @@ def compare(
 ) -> Comparison:
     """Compare the scores of two players on the same plays: bootstrap and sign flips over games."""
     return Comparison(
-        before=_mean(before),
-        after=_mean(after),
-        random=_mean(random),
+        before=_interval(before, seed),
+        after=_interval(after, seed),
+        random=_interval(random, seed),
         difference=paired_difference(after, before, "score", seed),
         games=len({r.game for r in after}),
         plays=len(after),
@@ -225,5 +229,9 @@ def _parts(plays: Sequence[Play], count: int) -> Iterable[list[Play]]:
             yield chosen
 
 
-def _mean(results: Sequence[Result]) -> float:
-    return sum(r.score for r in results) / len(results)
+def _interval(results: Sequence[Result], seed: int) -> Interval:
+    return bootstrap([r.score for r in results], [r.game for r in results], seed)
+
+
+def _short(value: float) -> float:
+    return round(value, 4)

@@ -83,7 +83,7 @@ def corridor():
 def test_a_better_player_is_released(corridor):
     verdict = judge.gate(corridor, ScriptedModel(), ScriptedModel(skilled), ALPHA, seed=0)
     assert verdict.better
-    assert verdict.overall.after > verdict.overall.before
+    assert verdict.overall.after.mean > verdict.overall.before.mean
     assert verdict.overall.difference.low > 0
 
 
@@ -193,11 +193,24 @@ def test_the_gate_tells_how_far_it_is():
     assert len(done) == 3 * 12
 
 
+def test_without_games_what_is_nearer_to_the_teacher_in_state_after_state_passes():
+    found = judge.gate_unplayed([0.9] * 20, [0.5] * 20, ALPHA, seed=0)
+    assert found["released"]
+    assert found["overall"]["difference"] == pytest.approx(0.4)
+    assert (found["overall"]["current_kl"], found["overall"]["states"]) == (pytest.approx(0.9), 20)
+
+
+def test_without_games_what_is_nearer_only_here_and_there_does_not_pass():
+    assert not judge.gate_unplayed([0.9, 0.1] * 10, [0.1, 0.9] * 10, ALPHA, seed=0)["released"]
+    assert not judge.gate_unplayed([0.5] * 20, [0.5] * 20, ALPHA, seed=0)["released"]
+    assert not judge.gate_unplayed([0.9] * 3, [0.5] * 3, ALPHA, seed=0)["released"]  # too few to be sure
+
+
 def test_a_comparison_pairs_the_same_plays():
     before = [Result("coin", "g", n, False, 0.25, 1) for n in range(4)]
     after = [replace(r, score=0.75) for r in before]
     found = judge.compare(before, after, before, seed=0)
-    assert (found.before, found.after, found.difference.mean, found.games, found.plays) == (
+    assert (found.before.mean, found.after.mean, found.difference.mean, found.games, found.plays) == (
         0.25, 0.75, 0.5, 1, 4
     )  # fmt: skip
     with pytest.raises(ValueError, match="did not play the same plays"):
@@ -234,9 +247,9 @@ def prechecked(plays, knowledge, model=None):
 def test_a_lesson_that_helps_passes_the_precheck():
     plays = coins(20, 1)
     found = prechecked(plays, knowing(Lesson.of("coin", "right")))["coin"]
-    assert found.after == 1.0
-    assert found.before < 0.8
-    assert found.difference.mean == pytest.approx(found.after - found.before)
+    assert found.after.mean == 1.0
+    assert found.before.mean < 0.8
+    assert found.difference.mean == pytest.approx(found.after.mean - found.before.mean)
     assert (found.games, found.plays) == (20, 20)
 
 

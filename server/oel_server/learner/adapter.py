@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -28,7 +29,10 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        peft_model = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that its next release drops; not a user's concern.
+            warnings.simplefilter("ignore", FutureWarning)
+            peft_model = get_peft_model(model, config)
     try:
         # Autocast picks the precision of each product; peft would cast every input up to float32 first.
         with disable_input_dtype_casting(peft_model):
