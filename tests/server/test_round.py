@@ -1,0 +1,337 @@
+"""Whole rounds: scripted corridor, a tiny GGUF for the files, a scripted player for each file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from oel_client.flower_app import NOTICE
+from oel_client.outbox import Outbox
+from oel_fleet.in_process import InProcessTransport
+from oel_server import releases
+from oel_server.inbox import Inbox
+from oel_server.practise import Practice, PracticePrompt
+from oel_server.round import Round
+from oel_server.setup import set_up
+from oel_server.stages import STAGES, RoundFolder, open_round
+from oel_shared import wire
+from oel_shared.errors import StateError
+from oel_shared.gguf_file import sha256_file
+from oel_shared.types import State
+from scripted_model import ScriptedModel, heeds_hints
+
+SPEC = "scripted?rooms=3&slack=4"
+LESSONS = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
+CONFIG = """
+distil_steps = 2
+practice_games = 12
+gate_games = 20
+min_nodes = 2
+threads = 1
+seed = 1
+"""
+
+
+class Player(ScriptedModel):
+    """A scripted model in place of one that llama.cpp runs."""
+
+    def render(self, messages) -> str:
+        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+
+def obeys(prompt: str, choice: str) -> float:
+    """What the lessons ask for, without being told."""
+    wanted = choice == "open chest" or choice.endswith(" key")
+    done = prompt.split("Your last commands: ")[1].split("\n")[0]
+    return 6.0 if wanted and choice not in done else 0.0
+
+
+def report(supports: int = 18) -> wire.Report:
+    evidence = wire.Evidence(
+        episodes=20, proposals=9, supports=supports, contradictions=2, declined_good=2, declined_bad=30
+    )
+    lessons = tuple(wire.ReportedLesson(lesson=one, evidence=evidence) for one in LESSONS)
+    return wire.Report(release="base", episodes={"scripted": 20}, lessons=lessons)
+
+
+@dataclass
+class World:
+    """A server, two devices and a scripted player for every file that is opened."""
+
+    server: Path
+    homes: dict[int, Path]
+    base_plays = staticmethod(heeds_hints)
+    candidates_play = staticmethod(obeys)
+    opened: list[tuple[str, str]] = field(default_factory=list)
+    players: list[Player] = field(default_factory=list)
+
+    def device_reports(self, *nodes: int, supports: int = 18) -> None:
+        for node in nodes:
+            sent = report(supports)
+            Outbox(self.homes[node]).put(wire.digest(sent), wire.encode(sent))
+
+    def open_model(self, model: Path, adapter: Path | None, threads: int) -> Player:
+        assert threads == 1
+        made_here = "candidates" in (adapter or model).parts
+        self.opened.append((model.name, adapter.name if adapter else ""))
+        self.players.append(Player(self.candidates_play if made_here else self.base_plays))
+        return self.players[-1]
+
+    def round(self) -> Round:
+        transport = InProcessTransport(self.server, self.homes, deadline=5)
+        config = set_up(self.server, {})
+        return Round(self.server, config, transport, open_round(self.server), open_model=self.open_model)
+
+    def stages(self, number: int) -> list[str]:
+        return [s for s in STAGES if RoundFolder(self.server, number).result(s) is not None]
+
+    def states(self) -> list[str]:
+        return [p.state for home in self.homes.values() for p in Outbox(home).all()]
+
+
+@pytest.fixture
+def world(tmp_path, tiny_llama):
+    server = tmp_path / "server"
+    server.mkdir()
+    places = f'model = "{tiny_llama}"\nenvironments = ["{SPEC}"]\n'
+    (server / "config.toml").write_text(places + CONFIG)
+    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
+    for home in homes.values():
+        home.mkdir()
+    return World(server, homes)
+
+
+@pytest.fixture
+def unlearnable(monkeypatch):
+    """No stage that trains may be reached."""
+
+    def reached(*_):
+        raise AssertionError("the round trained although it had to end before")
+
+    monkeypatch.setattr("oel_server.learning.distil", reached)
+
+
+def test_a_lesson_from_devices_reaches_the_next_release_and_the_next_round_starts_from_it(world, tiny_llama):
+    world.device_reports(10, 11)
+    first = world.round().run()
+    assert (first["released"], first["version"], first["acknowledged"]) == (True, "r1", 2)
+    assert world.stages(1) == list(STAGES)
+    assert all(player.closed for player in world.players)
+
+    (manifest,) = releases.list_releases(world.server / "releases")
+    assert set(manifest.lesson_ids) == {lesson.id for lesson in LESSONS}
+    assert (manifest.parent, manifest.standing, manifest.base) == (None, "proven", sha256_file(tiny_llama))
+    gate = RoundFolder(world.server, 1).expect("gate")
+    assert manifest.gate == gate
+    assert gate["overall"]["candidate"] > gate["overall"]["current"]
+    (entry,) = manifest.files
+    shipped = world.server / "releases" / "r1" / entry.name
+    assert (sha256_file(shipped), shipped.stat().st_size) == (entry.sha256, first["bytes_down"])
+    for home in world.homes.values():
+        notice = wire.decode_notice((home / NOTICE).read_bytes())
+        assert notice == wire.ReleaseNotice(manifest=manifest, url="http://127.0.0.1:8080/r1")
+    assert world.states() == ["acknowledged"] * 2
+
+    # Round 2: the release obeys already, so the lessons raise nothing more; but it is what now plays.
+    world.opened.clear()
+    world.device_reports(10, 11, supports=19)
+    second = world.round()
+    assert second.current == manifest
+    result = second.run()
+    assert (result["released"], "precheck" in result["reason"]) == (False, True)
+    assert world.opened
+    picked = RoundFolder(world.server, 1).expect("screen")["picked"]
+    candidate = next(
+        c for c in RoundFolder(world.server, 1).expect("package")["candidates"] if c["name"] == picked
+    )
+    expected = (
+        (tiny_llama.name, candidate["path"]) if candidate["role"] == "adapter" else (candidate["path"], "")
+    )
+    assert set(world.opened) == {expected}
+    assert [m.version for m in releases.list_releases(world.server / "releases")] == ["r1"]
+
+
+def test_the_second_release_adds_its_update_to_the_firsts(world, tiny_llama, monkeypatch):
+    """With players that get better from release to release."""
+    from oel_server import learner
+
+    loaded = []
+    load = learner.load_master
+
+    def load_master(base, update):
+        loaded.append((base, update))
+        return load(base, update)
+
+    monkeypatch.setattr(learner, "load_master", load_master, raising=False)
+    world.device_reports(10, 11)
+    assert world.round().run()["version"] == "r1"
+
+    open_before = world.open_model
+
+    def open_model(model, adapter, threads):
+        player = open_before(model, adapter, threads)
+        if "0001" in (adapter or model).parts:
+            player.weigh = heeds_hints  # as if nothing had been learnt yet
+        return player
+
+    world.open_model = open_model
+    world.device_reports(10, 11, supports=19)
+    assert world.round().run()["version"] == "r2"
+    masters = world.server / "masters"
+    assert loaded == [(tiny_llama, None), (tiny_llama, masters / "r1.safetensors")]
+    (r1, r2) = releases.list_releases(world.server / "releases")
+    assert (r2.parent, r2.number, r2.base) == ("r1", 2, r1.base)
+    one, two = (learner.Update.load(masters / f"r{n}.safetensors").deltas for n in (1, 2))
+    assert one.keys() == two.keys()
+    assert any((one[name] != two[name]).any() for name in one)
+
+
+class GivenPrompts:
+    """Practice without games: states that somebody wrote down."""
+
+    def practise(self, round, policy, on_done=None) -> Practice:
+        def written(first: int, count: int) -> tuple[PracticePrompt, ...]:
+            state = [
+                State("Open the chest.", f"Hall {n}.", ("look", "open chest")) for n in range(first, count)
+            ]
+            return tuple(PracticePrompt("scripted", "written", one) for one in state)
+
+        return Practice(plays=(), played=(), prompts=written(0, 9), screening=written(9, 20))
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_server_without_an_environment_releases_as_unproven_what_is_nearer_to_the_teacher(world, learnt):
+    settings = world.server / "config.toml"
+    settings.write_text(settings.read_text().replace(f'["{SPEC}"]', "[]"))
+    world.device_reports(10, 11)
+    world.candidates_play = obeys if learnt else heeds_hints
+    ours = world.round()
+    ours.source = GivenPrompts()
+    assert ours.run()["released"] is learnt
+    found = releases.list_releases(world.server / "releases")
+    assert [m.standing for m in found] == ["unproven"] * learnt
+    overall = RoundFolder(world.server, 1).expect("gate")["overall"]
+    assert (overall["candidate_kl"] < overall["current_kl"]) is learnt
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_a_round_without_enough_support_ends_there(world):
+    world.device_reports(10)
+    result = world.round().run()
+    assert (result["released"], result["version"]) == (False, None)
+    assert "no lesson has enough support" in result["reason"]
+    assert world.stages(1) == ["collect", "merge", "release"]
+    assert world.opened == []
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_lessons_that_do_not_raise_play_end_the_round(world):
+    world.device_reports(10, 11)
+    world.base_plays = lambda prompt, choice: 0.0
+    result = world.round().run()
+    assert not result["released"]
+    assert "precheck" in result["reason"]
+    assert world.stages(1) == ["collect", "merge", "practise", "precheck", "release"]
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_a_round_that_releases_nothing_still_acknowledges_the_reports(world):
+    world.device_reports(10)
+    result = world.round().run()
+    assert result["acknowledged"] == 2
+    assert world.states() == ["acknowledged"]
+    assert not any((home / NOTICE).exists() for home in world.homes.values())
+    assert Inbox(world.server).acknowledgements(1) == {"10": "base", "11": "base"}
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_support_adds_up_over_rounds(world):
+    world.device_reports(10)
+    world.round().run()
+    world.device_reports(11)
+    world.base_plays = lambda prompt, choice: 0.0
+    assert "precheck" in world.round().run()["reason"]  # so merging found enough this time
+    used = [k["lesson"]["id"] for k in RoundFolder(world.server, 2).expect("merge")["lessons"] if k["used"]]
+    assert set(used) == {lesson.id for lesson in LESSONS}
+
+
+def test_a_candidate_that_plays_no_better_is_not_released(world):
+    world.device_reports(10, 11)
+    world.candidates_play = heeds_hints  # as the base does: learnt nothing
+    result = world.round().run()
+    assert not result["released"]
+    assert "gate" in result["reason"]
+    assert world.stages(1) == list(STAGES)
+    assert releases.list_releases(world.server / "releases") == ()
+    assert not any((home / NOTICE).exists() for home in world.homes.values())
+    assert world.states() == ["acknowledged"] * 2
+    assert not list((world.server / "rounds" / "0001" / "candidates").iterdir())
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_a_killed_round_goes_on_without_asking_the_devices_again(world, monkeypatch):
+    world.device_reports(10, 11)
+    world.base_plays = lambda prompt, choice: 0.0
+    monkeypatch.setattr("oel_server.learning.precheck", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.round().run()
+    assert world.stages(1) == ["collect", "merge", "practise"]
+    assert all(player.closed for player in world.players)
+    monkeypatch.undo()
+    world.opened.clear()
+    world.device_reports(10, supports=19)  # comes too late for this round
+    assert "precheck" in world.round().run()["reason"]
+    assert RoundFolder(world.server, 1).expect("collect")["reports"] == 2
+    assert sorted(world.states()) == ["acknowledged", "acknowledged", "waiting"]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_an_ended_round_is_not_run_again(world):
+    world.device_reports(10)
+    ours = world.round()
+    first = ours.run()
+    assert ours.run() == first
+    assert open_round(world.server).number == 2
+
+
+def test_a_damaged_stage_is_a_clear_error(world):
+    world.device_reports(10)
+    world.round().run()
+    (world.server / "rounds" / "0001" / "merge.json").write_text("{")
+    again = world.round()
+    again.folder = RoundFolder(world.server, 1)
+    with pytest.raises(StateError, match=r"merge.json is damaged: delete it and run the round again"):
+        again.run()
+
+
+@pytest.mark.usefixtures("unlearnable")
+def test_the_knowledge_lies_in_the_servers_folder_for_people_to_read(world):
+    world.device_reports(10)
+    world.round().run()
+    written = json.loads((world.server / "knowledge.json").read_text())["lessons"]
+    assert {k["text"] for k in written} == {
+        'scripted: when "open chest" is possible, do it, unless already done',
+        'scripted: when "take {any} key" is possible, do it, unless already done',
+    }
+    assert {k["reason"] for k in written} == {"supported by 1 of at least 2 devices"}
+
+
+def test_a_server_that_does_not_train_needs_no_torch():
+    code = "import oel_server.round, sys; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
