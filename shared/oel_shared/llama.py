@@ -251,9 +251,9 @@ class LlamaModel:
         adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:
             raise ModelFileError(f"{path} is not a LoRA adapter for this model")
-        handles = (ctypes.c_void_p * 1)(adapter)
-        pointer = ctypes.cast(handles, ctypes.POINTER(lib.llama_adapter_lora_p_ctypes))
-        lib.llama_set_adapters_lora(self._context, pointer, 1, (ctypes.c_float * 1)(1.0))
+        adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        if lib.llama_set_adapters_lora(self._context, adapters, 1, scales):
+            raise ModelFileError(f"llama.cpp does not take the adapter {path}: it was made for another base")
         return adapter
 
     def _text(self, tokens: list[int]) -> str:
