@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from llama_logits import llama_logits
+from oel_server.package.adapter import write_adapter
+from oel_server.package.template import write_model
 from oel_shared.errors import ModelFileError
 from oel_shared.llama import LlamaModel, open_model
 from oel_shared.model import ChoiceQuery, Message
+from tiny_models import Shape, random_update
 
 SYSTEM = Message("system", "You play.")
 
@@ -171,6 +174,16 @@ def test_what_is_no_adapter_is_refused_in_one_line(tmp_path, tiny_llama):
         LlamaModel(tiny_llama, tmp_path / "absent.gguf")
     with pytest.raises(ModelFileError, match="not a LoRA adapter"):
         LlamaModel(tiny_llama, tiny_llama)
+
+
+def test_an_adapter_scores_as_the_model_that_it_was_merged_into(tmp_path, make_tiny):
+    base, adapter, merged = make_tiny("F32"), tmp_path / "adapter.gguf", tmp_path / "merged.gguf"
+    update, factors = random_update(Shape(), scale=0.2)
+    write_adapter(base, update, adapter, 4, factors)
+    write_model(base, update, merged, "F32")
+    with LlamaModel(base, adapter) as a, LlamaModel(merged) as b, LlamaModel(base) as plain:
+        found, expected, before = (np.concatenate(m.score(QUERIES)) for m in (a, b, plain))
+    assert np.abs(found - expected).max() < 0.05 * np.abs(before - expected).max()
 
 
 def test_ctrl_c_while_a_model_loads_is_not_lost(tiny_llama, monkeypatch):
