@@ -181,7 +181,7 @@ def test_a_report_that_would_be_too_large_loses_the_last_lessons_of_each_family(
     random_ = random.Random(0)
     evidence = wire.Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
 
-    def too_much(trajectories, model, public_words, good_news):
+    def too_much(*_):
         texts = ["".join(random_.choices(string.ascii_lowercase, k=80)) for _ in range(400)]
         lessons = [wire.Lesson.of(family, text) for family in ("one", "two") for text in texts[:200]]
         return [Found(lesson, evidence, ()) for lesson in lessons]
