@@ -48,7 +48,7 @@ def screen(round: Context) -> Json:
             {"name": s.candidate.name, "kl": s.kl, "bytes_to_fetch": s.candidate.bytes_to_fetch}
             for s in screened
         ],
-        "picked": screening.pick(screened).candidate.name,
+        "picked": screening.pick(screened, current_kl).candidate.name,
     }
 
 

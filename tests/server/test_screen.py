@@ -66,21 +66,22 @@ def test_a_choice_that_the_teacher_never_makes_costs_much_and_not_infinitely():
     assert 300 < screen.reverse_kl([np.array([0.5, 0.5])], [np.array([1.0, 0.0])]) < 1000
 
 
-def test_the_smallest_download_within_a_fifth_of_the_best_is_picked():
-    found = screen.pick(screened(best=(0.10, 900), near=(0.119, 100), far=(0.121, 1)))
+def test_the_smallest_download_that_closes_four_fifths_of_the_best_gap_is_picked():
+    found = screen.pick(screened(best=(0.5, 900), near=(1.2, 100), far=(1.5, 1)), current_kl=4.5)
     assert found.candidate.name == "near"
 
 
 def test_the_best_is_picked_where_nothing_else_comes_near():
-    assert screen.pick(screened(best=(0.10, 900), far=(0.2, 1))).candidate.name == "best"
+    assert screen.pick(screened(best=(0.1, 900), far=(0.9, 1)), current_kl=1.0).candidate.name == "best"
 
 
 def test_of_equally_small_files_the_better_is_picked():
-    assert screen.pick(screened(a=(0.11, 5), b=(0.10, 5), c=(0.115, 5))).candidate.name == "b"
+    found = screen.pick(screened(a=(0.11, 5), b=(0.10, 5), c=(0.115, 5)), current_kl=1.0)
+    assert found.candidate.name == "b"
 
 
-def test_a_perfect_candidate_is_picked_whatever_its_size():
-    assert screen.pick(screened(perfect=(0.0, 900), far=(0.01, 1))).candidate.name == "perfect"
+def test_where_none_comes_nearer_the_least_bad_is_picked():
+    assert screen.pick(screened(a=(1.2, 5), b=(1.1, 900)), current_kl=1.0).candidate.name == "b"
 
 
 def test_screening_states_are_those_in_which_a_lesson_applies():
