@@ -154,7 +154,7 @@ def extract_report(
     release = installed(home).version
     episodes, found = find_lessons(store, model, release, home)
     store.replace_lessons(release, found, clock())
-    report, payload = _report(release, episodes, found)
+    report, payload = make_report(release, episodes, found)
     new = Outbox(home, clock).put(wire.digest(report), payload)
     return Extraction(report, payload, found, new)
 
@@ -178,7 +178,7 @@ def _public_words(specs: Sequence[str]) -> frozenset[str]:
     return reduce(frozenset.intersection, (e.public_words for e in environments))
 
 
-def _report(release: str, episodes: dict[str, int], found: Sequence[Found]) -> tuple[wire.Report, bytes]:
+def make_report(release: str, episodes: dict[str, int], found: Sequence[Found]) -> tuple[wire.Report, bytes]:
     """The report and its bytes; the last lessons of the longest families go if it were too large."""
     reported = [wire.ReportedLesson(lesson=f.lesson, evidence=f.evidence) for f in _in_turn(found)]
     reported = reported[:MAX_LESSONS]

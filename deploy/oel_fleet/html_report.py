@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from oel_fleet import plots, prose
+from oel_fleet import controls, plots, prose
 from oel_fleet.narrate import clock_text
 from oel_fleet.page_style import STYLE
 from oel_fleet.prose import GATE_COLUMNS, count, families, items, percent, size
@@ -31,12 +31,12 @@ def write_report(folder: Path) -> Path:
     for name, svg in drawn:
         atomic.write_text(folder / "plots" / f"{name}.svg", plots.standing_alone(svg, STYLE))
     page = folder / "report.html"
-    atomic.write_text(page, render(run, [svg for _, svg in drawn]))
+    atomic.write_text(page, render(run, [svg for _, svg in drawn], controls.table_rows(folder)))
     return page
 
 
-def render(run: RunRecord, drawn: Sequence[str]) -> str:
-    """The page."""
+def render(run: RunRecord, drawn: Sequence[str], proposers: Sequence[Sequence[str]] = ()) -> str:
+    """The page; `proposers` are rows of `controls.table_rows`."""
     sections = [
         _head(run),
         _section("What came out", _outcomes(run)),
@@ -45,6 +45,9 @@ def render(run: RunRecord, drawn: Sequence[str]) -> str:
         else "",
         *(_round(record) for record in run.rounds),
         _section("Lessons", _lessons(run)),
+        _section(controls.TITLE, _table(controls.COLUMNS, proposers) + f'<p class="note">{controls.NOTE}</p>')
+        if proposers
+        else "",
         _section("What left the devices, and what came back", _traffic(run)),
         _section("Where everything lies", _FOLDER),
     ]
@@ -276,6 +279,7 @@ _FOLDER = (
     "<li><code>knowledge.json</code> the merged lessons</li>"
     "<li><code>metrics.jsonl</code> one line an event</li>"
     "<li><code>gate.json</code> all numbers of the gate</li>"
+    "<li><code>controls.json</code> the lessons that other proposers would have given</li>"
     "<li><code>releases/</code> what the devices fetched, with manifests</li>"
     "<li><code>devices/</code> the devices' own folders, which the server never sees</li>"
     "<li><code>logs/</code>, <code>flower/</code> what every process said</li></ul>"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oel_fleet.commands import oel_processes
+from oel_fleet.controls import write_controls
 from oel_fleet.demo import Demo
 from oel_fleet.html_report import write_report
 from oel_fleet.loopback import loopback_site
@@ -44,6 +45,7 @@ def run_demo(settings: Settings, folder: Path, quiet: bool) -> dict[str, Any]:
     results.print(table)
     for record in run.rounds:
         results.print(f"Round {record.number}: {verdict(record)}", markup=False, soft_wrap=True)
+    write_controls(layout.root)
     page = write_report(layout.root)
     results.print(f"\nReport: {page}", markup=False, soft_wrap=True)
     releases = demo.progress.releases

@@ -3,6 +3,7 @@
 demo.json               settings, what each command answered, seconds of each step
 reports/round-N/        each device's report as uploaded, decoded, by node id
 gate.json               the gate's numbers by round
+controls.json           the lessons that other proposers would have given
 knowledge.json, metrics.jsonl, releases     links into the server's folder
 report.html, plots/, screens/
 devices/NAME/           the devices' own folders: their episodes are here and nowhere else
