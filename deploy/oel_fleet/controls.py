@@ -127,7 +127,7 @@ def table_rows(folder: Path) -> list[list[str]]:
             rows.append([*start, count(found.get("reported")), *_used_cells(family, found), score])
     for arm, name in ARMS.items():
         for family in families(play):
-            rows.append([name, str(play.get("release")), family, *"––––", _score(play, family, arm)])
+            rows.append([name, str(play.get("release")), family, *"–––", _score(play, family, arm)])
     return rows
 
 

@@ -185,6 +185,7 @@ def test_the_bar_measures_lessons_that_a_model_heeds_as_better_than_none(run: Pa
     score = figures["families"]["scripted"]["model"]["score"]
     assert cells["the model"][6].startswith(f"{100 * score:.1f} % (")
     assert set(controls.ARMS.values()) < set(cells)
+    assert {len(row) for row in cells.values()} == {len(controls.COLUMNS)}
     write_report(run)
 
 
