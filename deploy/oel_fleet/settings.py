@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL
 
-EPISODES = 20
+EPISODES = 16
 """Episodes of each environment that each device plays in a round."""
 FIRST_EPISODES = 6
 """So many of them come first on the first devices, for a lesson on the screen within two minutes."""

@@ -31,7 +31,7 @@ class ServerConfig(Config):
     min_devices: Positive = 2
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 20
-    distil_steps: Positive = 80
+    distil_steps: Positive = 60
     gate_games: Positive = 24
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
