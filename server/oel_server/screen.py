@@ -9,7 +9,8 @@ import numpy as np
 
 from oel_server.merge import Knowledge
 from oel_server.package.candidates import Candidate
-from oel_server.practise import PracticePrompt
+from oel_server.practise import Practice, PracticePrompt
+from oel_shared.errors import StateError
 from oel_shared.lessons import hints
 from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.play import Probabilities, softmax
@@ -29,13 +30,18 @@ class Screened:
     kl: float
 
 
-def teacher_states(
-    prompts: Sequence[PracticePrompt], knowledge: Knowledge, seed: int
-) -> list[PracticePrompt]:
-    """Up to `MAX_STATES` screening states in which a lesson applies."""
-    taught = [p for p in prompts if hints(p.state, knowledge.used(p.family))]
-    order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
-    return [taught[i] for i in sorted(order)]
+def teacher_states(practice: Practice, knowledge: Knowledge, seed: int) -> list[PracticePrompt]:
+    """Up to `MAX_STATES` states in which a lesson applies, from games that the learner did not see.
+
+    A practice too small to hold any out is screened on what was trained on; the gate's games are new anyway.
+    Raises: StateError if no lesson applies in any practice state.
+    """
+    for prompts in (practice.screening, practice.prompts):
+        taught = [p for p in prompts if hints(p.state, knowledge.used(p.family))]
+        if taught:
+            order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
+            return [taught[i] for i in sorted(order)]
+    raise StateError("no lesson applies in any practice state: practise on more games (practice_games)")
 
 
 def choices(
@@ -72,7 +78,7 @@ def screen(
     teacher: Sequence[Probabilities],
     load: Callable[[Candidate], LanguageModel],
 ) -> list[Screened]:
-    """Score every candidate's own file on the same states; `load` opens it and closes the one before."""
+    """Score every candidate's own file on the same states; `load` opens it."""
     return [Screened(c, reverse_kl(choices(load(c), prompts), teacher)) for c in candidates]
 
 

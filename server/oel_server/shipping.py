@@ -29,7 +29,7 @@ def package(round: Context) -> Json:
 def screen(round: Context) -> Json:
     """Rank the candidates by how near each plays to the teacher, and pick the one to judge."""
     knowledge, candidates = round.knowledge(), packaged(round.folder)
-    prompts = screening.teacher_states(round.practice().screening, knowledge, round.config.seed)
+    prompts = screening.teacher_states(round.practice(), knowledge, round.config.seed)
     with progress("screening", len(candidates) + 1) as advance:
         current = round.load_current()
         teacher = screening.choices(current, prompts, knowledge)
@@ -72,7 +72,7 @@ def gate(round: Context) -> Json:
 
 def _gate_unplayed(round: Context, current: RunningModel, candidate: RunningModel, alpha: float) -> Json:
     knowledge = round.knowledge()
-    prompts = screening.teacher_states(round.practice().screening, knowledge, round.config.seed + 1)
+    prompts = screening.teacher_states(round.practice(), knowledge, round.config.seed + 1)
     teacher = screening.choices(current, prompts, knowledge)
     before, after = (
         screening.reverse_kls(screening.choices(model, prompts), teacher) for model in (current, candidate)

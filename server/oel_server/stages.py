@@ -36,9 +36,11 @@ class RoundFolder:
             found = json.loads(file.read_text())
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise StateError(f"{file} is damaged: delete it and run the round again") from error
-        return dict(found)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise StateError(f"{file} is damaged: delete it and run the round again")
+        return found
 
     def expect(self, stage: str) -> Json:
         """The result of a stage that must have ended. Raises: StateError if it has not."""

@@ -12,6 +12,14 @@ from typing import Any
 from oel_shared.errors import UsageError
 
 
+class NoSuchModule(UsageError):
+    """The module of a `package.module:Class`, or one that it imports, is not there."""
+
+    def __init__(self, kind: str, name: str, module: str) -> None:
+        super().__init__(f"no {kind} '{name}': there is no module '{module}'.")
+        self.module = module
+
+
 def make(kind: str, name: str, options: Mapping[str, str], needs: tuple[str, ...]) -> Any:
     """An instance of the class that `name` stands for.
 
@@ -19,13 +27,16 @@ def make(kind: str, name: str, options: Mapping[str, str], needs: tuple[str, ...
         kind: what it shall be, for messages: `environment`, `practice source`.
         options: keyword arguments, as text.
         needs: attributes that it must have.
-    Raises: UsageError in one line if there is no such class, the options do not fit or an attribute is missing;
-        ModuleNotFoundError if the module itself is not there.
+    Raises: UsageError in one line if there is no such module or class, the options do not fit or an attribute
+        is missing.
     """
     module_name, _, class_name = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # a console script does not look beside itself for modules
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise NoSuchModule(kind, name, str(error.name)) from error
     made_by = getattr(module, class_name, None)
     if made_by is None:
         raise UsageError(f"no {kind} '{name}': module '{module_name}' has no '{class_name}'.")

@@ -9,7 +9,8 @@ import pytest
 from oel_server import screen
 from oel_server.merge import Knowledge, KnownLesson
 from oel_server.package.candidates import Candidate
-from oel_server.practise import PracticePrompt
+from oel_server.practise import Practice, PracticePrompt
+from oel_shared.errors import StateError
 from oel_shared.lessons import hint
 from oel_shared.types import State
 from oel_shared.wire import Evidence, Lesson
@@ -84,13 +85,26 @@ def test_where_none_comes_nearer_the_least_bad_is_picked():
     assert screen.pick(screened(a=(1.2, 5), b=(1.1, 900)), current_kl=1.0).candidate.name == "b"
 
 
+def held_out(prompts, trained=()):
+    return Practice((), (), tuple(trained), tuple(prompts))
+
+
+def test_a_practice_that_holds_nothing_out_is_screened_on_what_it_trained_on():
+    assert screen.teacher_states(held_out([], TAUGHT[:3]), KNOWLEDGE, seed=0) == TAUGHT[:3]
+
+
+def test_where_no_lesson_applies_screening_says_so():
+    with pytest.raises(StateError, match="no lesson applies"):
+        screen.teacher_states(held_out(OTHER), KNOWLEDGE, seed=0)
+
+
 def test_screening_states_are_those_in_which_a_lesson_applies():
-    chosen = screen.teacher_states([*OTHER, *TAUGHT[:7]], KNOWLEDGE, seed=0)
+    chosen = screen.teacher_states(held_out([*OTHER, *TAUGHT[:7]]), KNOWLEDGE, seed=0)
     assert chosen == TAUGHT[:7]
 
 
 def test_more_states_than_needed_are_sampled_by_the_seed():
-    a, again, b = (screen.teacher_states(TAUGHT, KNOWLEDGE, seed) for seed in (0, 0, 1))
+    a, again, b = (screen.teacher_states(held_out(TAUGHT), KNOWLEDGE, seed) for seed in (0, 0, 1))
     assert len(a) == len({p.game for p in a}) == screen.MAX_STATES
     assert a == again != b
 

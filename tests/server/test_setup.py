@@ -101,3 +101,11 @@ def serving_on_a_free_port(said):
         said.append("file server gone")
 
     return on_a_free_port
+
+
+def test_a_server_without_tasks_needs_a_source_of_practice(tmp_path):
+    with pytest.raises(ConfigError, match="name either"):
+        set_up(tmp_path / "none", {"environments": []})
+    with pytest.raises(UsageError, match="there is no module 'absent'"):
+        set_up(tmp_path / "wrong", {"environments": [], "practice_source": "absent:Source"})
+    assert not list(tmp_path.rglob("config.toml"))

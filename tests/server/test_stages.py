@@ -60,7 +60,9 @@ def test_a_stage_that_fails_leaves_no_result(folder):
     assert not list(folder.server.rglob("collect*"))
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"reports": 3', b"\xff\xfe\x00"], ids=["empty", "cut", "noise"])
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"reports": 3', b"\xff\xfe\x00", b"[]"], ids=["empty", "cut", "noise", "a list"]
+)
 def test_a_damaged_result_is_a_clear_error_and_is_not_overwritten(folder, damage):
     folder.run("collect", lambda: {"reports": 3})
     file = folder.path / "collect.json"

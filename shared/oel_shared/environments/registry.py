@@ -65,8 +65,8 @@ def _own(name: str, query: dict[str, str]) -> Environment:
     """A user's own class; options arrive as keyword arguments, as text."""
     try:
         own: Environment = plugins.make("environment", name, query, ("family", "public_words", "games"))
-    except ModuleNotFoundError as error:
-        raise _unknown(name, f"there is no module '{error.name}'") from error
+    except plugins.NoSuchModule as error:
+        raise _unknown(name, f"there is no module '{error.module}'") from error
     return own
 
 
