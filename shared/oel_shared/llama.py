@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.sandbox
 import llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from oel_shared.chat_template import ChatTemplate
+from oel_shared.choice_trie import Node, choice_log_prob, common_prefix, inner_nodes, shared_length, trie
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
 from oel_shared.model import ChoiceQuery, LogProbs, Message
@@ -42,17 +41,6 @@ def _silence() -> Any:
     It is a C function without effect, not a Python one: Ctrl-C that arrives inside a Python callback is lost.
     """
     return lib.llama_log_callback(ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value)
-
-
-@dataclass(slots=True)
-class _Node:
-    """A token of a choice trie. `sequences` are the choices that pass through it."""
-
-    token: int
-    depth: int
-    sequences: list[int] = field(default_factory=list)
-    children: dict[int, _Node] = field(default_factory=dict)
-    row: int = -1
 
 
 class LlamaModel:
@@ -85,7 +73,7 @@ class LlamaModel:
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, MAX_SEQUENCES)
         self._prefix: list[int] = []
         self._known: dict[ChoiceQuery, LogProbs] = {}
-        self._template = _compile_template(lib.llama_model_chat_template(self._model, None), path)
+        self._template = self._read_template(path)
         self._adapter = self._load_adapter(Path(adapter)) if adapter else None
 
     def close(self) -> None:
@@ -104,10 +92,7 @@ class LlamaModel:
 
     def render(self, messages: Sequence[Message]) -> str:
         """The chat template applied, up to where the assistant begins."""
-        plain = [{"role": m.role, "content": m.content} for m in messages]
-        return self._template.render(
-            messages=plain, add_generation_prompt=True, bos_token=self._bos_text(), eos_token=""
-        )
+        return self._template.render(messages)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids; `special` reads control tokens such as `<|im_end|>` as what they are."""
@@ -180,15 +165,15 @@ class LlamaModel:
     def _score_chunk(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> list[LogProbs]:
         first = self._decode_prompts(prompts)
         free = len(prompts) + 1
-        tries: list[dict[int, _Node]] = []
+        tries: list[dict[int, Node]] = []
         for i, options in enumerate(choices):
-            tries.append(_trie(options, free))
+            tries.append(trie(options, free))
             for sequence in range(free, free + len(options)):
                 lib.llama_memory_seq_cp(self._memory, i + 1, sequence, -1, -1)
             free += len(options)
         rows = self._decode_tries(tries, [len(p) for p in prompts])
         results = [
-            np.array([_choice_log_prob(o, first[i], tries[i], rows) for o in options], dtype=np.float64)
+            np.array([choice_log_prob(o, first[i], tries[i], rows) for o in options], dtype=np.float64)
             for i, options in enumerate(choices)
         ]
         self._forget_after_prefix(free)
@@ -196,8 +181,8 @@ class LlamaModel:
 
     def _decode_prompts(self, prompts: list[list[int]]) -> list[npt.NDArray[np.float32]]:
         """Prompt i into sequence i + 1; returns the log-probs of each prompt's next token, (vocabulary,)."""
-        common = _common_prefix(prompts)
-        kept = _shared_length(common, self._prefix)
+        common = common_prefix(prompts)
+        kept = shared_length(common, self._prefix)
         lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
         self._decode([(t, kept + i, [0], False) for i, t in enumerate(common[kept:])])
         self._prefix = common
@@ -209,13 +194,11 @@ class LlamaModel:
         self._length = len(prompts[-1])
         return [_log_softmax(row) for row in self._decode(items)]
 
-    def _decode_tries(
-        self, tries: list[dict[int, _Node]], starts: list[int]
-    ) -> list[npt.NDArray[np.float32]]:
+    def _decode_tries(self, tries: list[dict[int, Node]], starts: list[int]) -> list[npt.NDArray[np.float32]]:
         """Decode all inner nodes of all tries; sets each node's `row` into the returned log-probs."""
         items: list[tuple[int, int, list[int], bool]] = []
-        for trie, start in zip(tries, starts, strict=True):
-            for node in _inner_nodes(trie):
+        for one, start in zip(tries, starts, strict=True):
+            for node in inner_nodes(one):
                 node.row = len(items)
                 items.append((node.token, start + node.depth, node.sequences, True))
         return [_log_softmax(row) for row in self._decode(items)]
@@ -264,70 +247,18 @@ class LlamaModel:
             pieces.append(buffer.raw[:length])
         return b"".join(pieces).decode(errors="replace")
 
-    def _bos_text(self) -> str:
-        token = lib.llama_vocab_bos(self._vocab)
-        return lib.llama_vocab_get_text(self._vocab, token).decode() if token >= 0 else ""
+    def _read_template(self, path: Path) -> ChatTemplate:
+        source = lib.llama_model_chat_template(self._model, None)
+        if not source:
+            raise ModelFileError(f"{path} has no chat template: use an instruction-tuned model")
+        bos = lib.llama_vocab_bos(self._vocab)
+        controls = [t for t in range(self._vocab_size) if lib.llama_vocab_is_control(self._vocab, t)]
+        return ChatTemplate(
+            source.decode(), self._token_text(bos) if bos >= 0 else "", tuple(map(self._token_text, controls))
+        )
 
-
-def _compile_template(source: bytes | None, path: Path) -> jinja2.Template:
-    if not source:
-        raise ModelFileError(f"{path} has no chat template: use an instruction-tuned model")
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-
-    def refuse(text: str) -> None:
-        raise ModelFileError(f"the chat template of {path} refuses the prompt: {text}")
-
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(source.decode())
-
-
-def _trie(options: list[list[int]], first_sequence: int) -> dict[int, _Node]:
-    roots: dict[int, _Node] = {}
-    for number, option in enumerate(options):
-        level = roots
-        for depth, token in enumerate(option):
-            node = level.setdefault(token, _Node(token, depth))
-            node.sequences.append(first_sequence + number)
-            level = node.children
-    return roots
-
-
-def _inner_nodes(level: dict[int, _Node]) -> Iterator[_Node]:
-    """Parents before children; leaves are not decoded, their log-prob stands in the parent's row."""
-    for node in level.values():
-        if node.children:
-            yield node
-            yield from _inner_nodes(node.children)
-
-
-def _choice_log_prob(
-    option: list[int],
-    first: npt.NDArray[np.float32],
-    level: dict[int, _Node],
-    rows: list[npt.NDArray[np.float32]],
-) -> float:
-    total, row = 0.0, first
-    for token in option:
-        total += float(row[token])
-        node = level[token]
-        if node.children:
-            row, level = rows[node.row], node.children
-    return total
-
-
-def _common_prefix(prompts: list[list[int]]) -> list[int]:
-    """What all prompts share, leaving every prompt at least one token of its own."""
-    shared = min(len(p) for p in prompts) - 1
-    for prompt in prompts[1:]:
-        shared = min(shared, _shared_length(prompts[0], prompt))
-    return prompts[0][: max(shared, 0)]
-
-
-def _shared_length(a: list[int], b: list[int]) -> int:
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    def _token_text(self, token: int) -> str:
+        return str(lib.llama_vocab_get_text(self._vocab, token).decode(errors="replace"))
 
 
 def _log_softmax(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
