@@ -30,8 +30,8 @@ class ServerConfig(Config):
     min_nodes: Positive = 3
     min_devices: Positive = 2
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    practice_games: Positive = 20
-    distil_steps: Positive = 60
+    practice_games: Positive = 16
+    distil_steps: Positive = 45
     gate_games: Positive = 24
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 

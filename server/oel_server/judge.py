@@ -12,6 +12,8 @@ from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
 from oel_shared.stats import Interval, bootstrap, paired
 
+PRECHECK_GAMES = 12
+"""Practice games per family that are played again with lessons; the gate decides on more."""
 LOOKS = 3
 """How often the gate looks at its results; each look spends an equal part of the round's error."""
 
@@ -81,7 +83,8 @@ def precheck(
 ) -> dict[str, Comparison]:
     """Does the knowledge, in the prompt where it applies, raise the current release's play?
 
-    `plays` and `without` are the practice just played; of each game one play is played again with lessons.
+    `plays` and `without` are the practice just played; of up to
+    `PRECHECK_GAMES` games per family one play is played again with lessons.
     Families without lessons are not compared.
     """
     compared = {}
@@ -98,12 +101,12 @@ def precheck(
 
 
 def once_a_game(plays: Sequence[Play], family: str) -> list[int]:
-    """Where the first play of each game of a family stands."""
+    """Where the first play of each of a family's first `PRECHECK_GAMES` games stands."""
     first: dict[str, int] = {}
     for k, one in enumerate(plays):
         if one.game.family == family:
             first.setdefault(one.game.id, k)
-    return list(first.values())
+    return list(first.values())[:PRECHECK_GAMES]
 
 
 def result_of(played: Played) -> Result:
