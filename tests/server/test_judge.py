@@ -250,7 +250,7 @@ def test_a_lesson_that_helps_passes_the_precheck():
     assert found.after.mean == 1.0
     assert found.before.mean < 0.8
     assert found.difference.mean == pytest.approx(found.after.mean - found.before.mean)
-    assert (found.games, found.plays) == (20, 20)
+    assert (found.games, found.plays) == (judge.PRECHECK_GAMES, judge.PRECHECK_GAMES)
 
 
 def test_a_lesson_that_harms_is_seen():
