@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -211,14 +212,18 @@ class GivenPrompts:
 
 
 @pytest.mark.parametrize("learnt", [True, False])
-def test_a_server_without_an_environment_releases_as_unproven_what_is_nearer_to_the_teacher(world, learnt):
+def test_a_server_without_an_environment_releases_as_unproven_what_is_nearer_to_the_teacher(
+    world, learnt, monkeypatch
+):
+    module = types.ModuleType("given_prompts")
+    module.GivenPrompts = GivenPrompts
+    monkeypatch.setitem(sys.modules, "given_prompts", module)
     settings = world.server / "config.toml"
-    settings.write_text(settings.read_text().replace(f'["{SPEC}"]', "[]"))
+    text = settings.read_text().replace(f'["{SPEC}"]', "[]")
+    settings.write_text(text + '\npractice_source = "given_prompts:GivenPrompts"\n')
     world.device_reports(10, 11)
     world.candidates_play = obeys if learnt else heeds_hints
-    ours = world.round()
-    ours.source = GivenPrompts()
-    assert ours.run()["released"] is learnt
+    assert world.round().run()["released"] is learnt
     found = releases.list_releases(world.server / "releases")
     assert [m.standing for m in found] == ["unproven"] * learnt
     overall = RoundFolder(world.server, 1).expect("gate")["overall"]
