@@ -25,23 +25,23 @@ SERVER_STAGES = (
 """The stages of a server round, in order; each ends by writing `rounds/<number>/<stage>.json`."""
 
 REFERENCE_SECONDS: Mapping[str, float] = {
-    "init": 5.0,
-    "first play": 40.0,
-    "first extract": 5.0,
-    "play": 90.0,
-    "extract": 10.0,
-    "collect": 15.0,
+    "init": 1.0,
+    "first play": 38.0,
+    "first extract": 3.0,
+    "play": 70.0,
+    "extract": 5.0,
+    "collect": 9.0,
     "merge": 1.0,
-    "practise": 60.0,
-    "precheck": 60.0,
+    "practise": 65.0,
+    "precheck": 45.0,
     "distil": 180.0,
-    "package": 30.0,
-    "screen": 30.0,
-    "gate": 120.0,
-    "release": 10.0,
-    "update": 5.0,
+    "package": 9.0,
+    "screen": 45.0,
+    "gate": 160.0,
+    "release": 9.0,
+    "update": 1.2,
 }
-"""Seconds of each step on two cores, roughly. Only their ratios matter: the first steps of a run set the
+"""Seconds of each step on two cores, from round 1 of a real run. Only their ratios matter: the first steps of a run set the
 pace, and a step that was seen once is expected to take as long again."""
 
 
