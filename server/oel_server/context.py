@@ -99,12 +99,16 @@ class Context:
             return inbox.reports_up_to(self.folder.number)
 
     def knowledge(self) -> Knowledge:
-        """The merged lessons, without families in which this round's precheck found no gain."""
+        """The merged lessons, without families whose play this round's precheck saw them lower.
+
+        A family that plays alike with and without keeps its lessons: the teacher still holds them more surely
+        than the student, and without them a family that was learnt would only be kept by retention (lab log).
+        """
         found = merge(self.reports(), self.config.min_devices)
         checked = self.folder.result("precheck") or {"families": {}}
         for family, figures in checked["families"].items():
-            if figures["difference"] <= 0:
-                found = found.without(family, "the precheck found no gain in its family")
+            if figures["difference"] < 0:
+                found = found.without(family, "the precheck saw its family play worse with lessons")
         return found
 
     def practice(self) -> Practice:
