@@ -41,8 +41,8 @@ REFERENCE_SECONDS: Mapping[str, float] = {
     "release": 9.0,
     "update": 1.2,
 }
-"""Seconds of each step on two cores, from round 1 of a real run. Only their ratios matter: the first steps of a run set the
-pace, and a step that was seen once is expected to take as long again."""
+"""Seconds of each step on two cores, from round 1 of a real run. Only their ratios matter: the first steps
+of a run set the pace, and a step that was seen once is expected to take as long again."""
 
 
 def ends_round(stage: str, result: Mapping[str, object]) -> bool:
