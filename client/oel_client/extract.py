@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from oel_client.propose import Proposer, model_proposals
 from oel_shared.lessons import matching_actions, names
 from oel_shared.model import LanguageModel
 from oel_shared.types import State, Trajectory
-from oel_shared.wire import Evidence, Lesson
+from oel_shared.wire import MAX_TEMPLATE, Evidence, Lesson
 
 MAX_LESSONS = 24
 """Best-supported lessons that a device keeps per family."""
@@ -89,7 +90,7 @@ def templates(action: str, state: State, public_words: frozenset[str]) -> list[s
     `take {named} from fridge` where the goal or the latest text names the onion.
     """
     parts: list[list[str]] = []
-    runs = itertools.groupby(action.split(), key=lambda word: word in public_words)
+    runs = itertools.groupby(action.split(), key=lambda word: _may_leave(word, public_words))
     for public, words in runs:
         phrase = " ".join(words)
         if public:
@@ -100,9 +101,14 @@ def templates(action: str, state: State, public_words: frozenset[str]) -> list[s
             slots += ["{named}"] if names(state.observation, phrase) else []
             parts.append(slots)
     found = [" ".join(choice) for choice in itertools.product(*parts)]
-    if action.startswith("go "):
+    if action.startswith("go ") and _may_leave("go", public_words):
         found.append("go {onward}")
-    return found
+    return [template for template in found if len(template) <= MAX_TEMPLATE]
+
+
+def _may_leave(word: str, public_words: frozenset[str]) -> bool:
+    """Whether a word may stand in a template: the family's own, and of letters that the wire takes."""
+    return word in public_words and re.fullmatch(r"[a-z0-9'-]+", word) is not None
 
 
 def _weigh(

@@ -18,6 +18,8 @@ from oel_shared.errors import OelError, RefusedError, ReleaseRefused, ReportRefu
 SCHEMA: Literal[1] = 1
 MAX_REPORT_BYTES = 16 * 1024
 """Cap of one compressed report."""
+MAX_TEMPLATE = 80
+"""Characters of a lesson's template."""
 MAX_PLAIN_BYTES = 1024 * 1024
 """Cap of one decompressed message, so a small bomb cannot fill memory."""
 
@@ -44,7 +46,7 @@ class Lesson(Frozen):
     cue: Literal["legal", "fresh"]
     """`legal`: whenever a legal action matches. `fresh`: only actions not yet taken in this episode."""
     advice: Literal["do"]
-    template: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[a-z0-9{}' -]+$")]
+    template: Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE, pattern=r"^[a-z0-9{}' -]+$")]
 
     @classmethod
     def of(cls, family: str, template: str, cue: Literal["legal", "fresh"] = "legal") -> Lesson:

@@ -252,3 +252,15 @@ def numbers_in(kind: type) -> set[str]:
 def leaves(hint) -> list[type]:
     inner = [a for a in typing.get_args(hint) if a is not Ellipsis]
     return [leaf for a in inner for leaf in leaves(a)] if inner else [hint]
+
+
+def test_no_word_leaves_that_is_not_public_not_even_go():
+    seen = State("Win.", "A room.", ("go east",))
+    assert templates("go east", seen, frozenset()) == ["{any}"]
+
+
+def test_words_and_lengths_that_the_wire_refuses_never_make_a_lesson():
+    seen = State("Win.", "A room.", ("Drücke Knopf",))
+    assert templates("Drücke Knopf", seen, frozenset({"Drücke", "Knopf"})) == ["{any}"]
+    long = " ".join(["press"] * 40)
+    assert templates(long, seen, frozenset({"press"})) == []
