@@ -11,6 +11,7 @@ import pytest
 # --import-mode=importlib leaves this folder off the path; the helpers in it are plain modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from oel_shared.cli import run
 from tiny_models import Shape, default_model, write_tiny
 
 MakeTiny = Callable[..., Path]
@@ -44,3 +45,19 @@ def tiny_llama(make_tiny: MakeTiny) -> Path:
 def smollm2() -> Path:
     """The default model's file. Loading it takes 0.1 s, a decision of 400 tokens about a second."""
     return default_model()
+
+
+@pytest.fixture
+def run_oel(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """run_oel(*arguments, code=0) runs `oel`; gives stdout, or the one line on stderr if code is not 0."""
+
+    def run_it(*arguments: object, code: int = 0) -> str:
+        assert run([*map(str, arguments)]) == code
+        captured = capsys.readouterr()
+        if code:
+            assert captured.err.startswith("oel: ")
+            assert captured.err.count("\n") == 1
+            return captured.err
+        return captured.out
+
+    return run_it

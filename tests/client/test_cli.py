@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -21,19 +22,8 @@ def home(tmp_path):
 
 
 @pytest.fixture
-def oel(capsys) -> Oel:
-    """oel(*arguments, code=0) runs `oel client`; returns stdout, or the one line on stderr if code is not 0."""
-
-    def run_it(*arguments: object, code: int = 0) -> str:
-        assert run(["client", *map(str, arguments)]) == code
-        captured = capsys.readouterr()
-        if code:
-            assert captured.err.startswith("oel: ")
-            assert captured.err.count("\n") == 1
-            return captured.err
-        return captured.out
-
-    return run_it
+def oel(run_oel) -> Oel:
+    return partial(run_oel, "client")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from oel_server.releases import publish
 from oel_server.stages import RoundFolder
 from oel_shared import wire
-from oel_shared.cli import run
 from oel_shared.gguf_file import sha256_file
 
 SPEC = "scripted?rooms=2&slack=8"
@@ -18,19 +18,8 @@ Oel = Callable[..., str]
 
 
 @pytest.fixture
-def oel(capsys) -> Oel:
-    """oel(*arguments, code=0) runs `oel server`; returns stdout, or the one line on stderr if code is not 0."""
-
-    def run_it(*arguments: object, code: int = 0) -> str:
-        assert run(["server", *map(str, arguments)]) == code
-        captured = capsys.readouterr()
-        if code:
-            assert captured.err.startswith("oel: ")
-            assert captured.err.count("\n") == 1
-            return captured.err
-        return captured.out
-
-    return run_it
+def oel(run_oel) -> Oel:
+    return partial(run_oel, "server")
 
 
 @pytest.fixture
