@@ -6,6 +6,7 @@ of its own, and a prompt's choices branch off as a token trie, so what several c
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -130,19 +131,40 @@ class LlamaModel:
 
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """See `LanguageModel.generate`. Temperature 0 is greedy."""
+        return "".join(self.stream(prompt, max_tokens, temperature, seed))
+
+    def stream(
+        self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int
+    ) -> Iterator[str]:
+        """`generate` piece by piece: a text a token, empty while a character is not whole yet.
+
+        Nothing else may use the model until the iterator ends or is closed.
+        """
         rng = np.random.default_rng(seed)
-        logits = self._decode_prompts([self.tokenize(self.render(prompt), special=True)])[0]
-        written: list[int] = []
-        position = self._length
-        while len(written) < max_tokens:
-            token = _sample(logits, temperature, rng)
-            if lib.llama_vocab_is_eog(self._vocab, token):
-                break
-            written.append(token)
-            logits = self._decode([(token, position, [1], True)])[0]
-            position += 1
-        self._forget_after_prefix()
-        return self._text(written)
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        try:
+            logits = self._decode_prompts([self.tokenize(self.render(prompt), special=True)])[0]
+            start = self._length
+            for written in range(1, max_tokens + 1):
+                token = _sample(logits, temperature, rng)
+                if lib.llama_vocab_is_eog(self._vocab, token):
+                    break
+                yield decoder.decode(self._bytes(token), final=written == max_tokens)
+                if written < max_tokens:
+                    logits = self._decode([(token, start + written - 1, [1], True)])[0]
+            if rest := decoder.decode(b"", final=True):
+                yield rest
+        finally:
+            self._forget_after_prefix()
+
+    def count_tokens(self, prompt: Sequence[Message]) -> int:
+        """Tokens of the rendered prompt; with those to write they must not exceed `context_tokens`."""
+        return len(self.tokenize(self.render(prompt), special=True))
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self._capacity
 
     def _chunks(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> Iterator[slice]:
         """Slices of queries that fit the context and the number of sequences together."""
@@ -239,13 +261,10 @@ class LlamaModel:
             raise ModelFileError(f"llama.cpp does not take the adapter {path}: it was made for another base")
         return adapter
 
-    def _text(self, tokens: list[int]) -> str:
+    def _bytes(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
-        pieces = []
-        for token in tokens:
-            length = lib.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
-            pieces.append(buffer.raw[:length])
-        return b"".join(pieces).decode(errors="replace")
+        length = lib.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
+        return buffer.raw[:length]
 
     def _read_template(self, path: Path) -> ChatTemplate:
         source = lib.llama_model_chat_template(self._model, None)

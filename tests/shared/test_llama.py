@@ -132,7 +132,29 @@ def test_greedy_generation_takes_the_likeliest_token_and_can_be_repeated(model, 
     assert text == model.generate(prompt, max_tokens=6, temperature=0.0, seed=1)
     tokens = model.tokenize(model.render(prompt), special=True)
     first = int(llama_logits(tiny_llama, tokens)[-1].argmax())
-    assert model.generate(prompt, max_tokens=1, temperature=0.0, seed=0) == model._text([first])
+    assert model.generate(prompt, max_tokens=1, temperature=0.0, seed=0) == model._bytes(first).decode()
+
+
+def test_a_stream_is_the_generated_text_in_whole_characters(make_tiny):
+    # Hot enough that the random model writes bytes that are no UTF-8 on their own.
+    with open_model(make_tiny("F32"), threads=1) as model:
+        for seed in range(5):
+            pieces = list(model.stream(QUERIES[0].prompt, 40, 2.0, seed))
+            assert "".join(pieces) == model.generate(QUERIES[0].prompt, 40, 2.0, seed)
+            assert len(pieces) <= 41
+
+
+def test_a_stream_that_is_left_changes_nothing_for_who_comes_next(model):
+    expected = model.generate(QUERIES[1].prompt, 8, 0.0, 0)
+    stream = model.stream(QUERIES[0].prompt, 8, 0.0, 0)
+    next(stream)
+    stream.close()
+    assert model.generate(QUERIES[1].prompt, 8, 0.0, 0) == expected
+
+
+def test_tokens_are_counted_as_the_model_reads_them(model):
+    assert model.count_tokens(QUERIES[0].prompt) == len(model.tokenize(model.render(QUERIES[0].prompt), True))
+    assert model.context_tokens == 2048
 
 
 def test_generation_follows_its_seed(model):
