@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from oel_client.cli_options import Home, Json, folder_of
+from oel_client.outbox_cli import app as outbox_app
+from oel_client.outbox_cli import forget, ledger
 from oel_shared.console import byte_progress, progress, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
@@ -19,17 +22,9 @@ app = typer.Typer(
     suggest_commands=False,
 )
 
-Home = Annotated[
-    Path | None,
-    typer.Option(help="The device's folder.", envvar="OEL_HOME", show_default="~/.local/share/edge-oel"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def _folder(home: Path | None) -> Path:
-    from oel_client.config import default_home
-
-    return home.expanduser() if home else default_home()
+app.add_typer(outbox_app, name="outbox")
+app.command(name="ledger")(ledger)
+app.command(name="forget")(forget)
 
 
 @app.command()
@@ -42,6 +37,10 @@ def init(
         list[str] | None, typer.Option("--env", help="A task to play; repeatable.")
     ] = None,
     superlink: Annotated[str | None, typer.Option(help="host:port of the server's SuperLink.")] = None,
+    share: Annotated[
+        Literal["ask", "auto", "never"] | None,
+        typer.Option(help="May lessons and counts leave: after your yes, by themselves, or not at all."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices; drawn if absent.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp.")] = None,
     as_json: Json = False,
@@ -55,10 +54,11 @@ def init(
     from oel_client.session import set_up
     from oel_shared.defaults import DEFAULT_MODEL
 
-    folder = _folder(home)
+    folder = folder_of(home)
     file = str(Path(model).expanduser().resolve()) if model and model != DEFAULT_MODEL else model
     given = {
-        "model": file, "environments": environments, "superlink": superlink, "seed": seed, "threads": threads
+        "model": file, "environments": environments, "superlink": superlink, "share": share, "seed": seed,
+        "threads": threads,
     }  # fmt: skip
     named = {key: value for key, value in given.items() if value is not None and value != []}
     config, now = set_up(folder, named, secrets.randbits(31))
@@ -86,7 +86,7 @@ def play(
     from oel_client.store import DeviceStore
     from oel_shared.llama import open_model
 
-    folder = _folder(home)
+    folder = folder_of(home)
     config, now = settings.load(folder), installed(folder)
     store = DeviceStore(folder)
     deals = deal(store, config.environments, episodes, config.seed if seed is None else seed, say)
@@ -116,19 +116,18 @@ def extract(
     ] = "model",
     as_json: Json = False,
 ) -> None:
-    """Find lessons in the installed release's episodes and put a report of them into the outbox.
+    """Find lessons in the installed release's episodes and put a report of each family into the outbox.
 
-    The report holds lessons and counts, never an episode; `oel client outbox` shows every byte of it.
+    A report holds lesson ids and counts, never an episode; `oel client outbox show` shows every byte of it.
     """
     from oel_client import config as settings
     from oel_client.installation import installed
-    from oel_client.session import extract_report, find_lessons
-    from oel_client.showing import plain_lessons, show_lessons
+    from oel_client.session import extract_reports, find_lessons
+    from oel_client.showing import plain_lessons, plain_reports, show_lessons, show_reports
     from oel_client.store import DeviceStore
-    from oel_shared import wire
     from oel_shared.llama import open_model
 
-    folder = _folder(home)
+    folder = folder_of(home)
     config, now = settings.load(folder), installed(folder)
     store = DeviceStore(folder)
     with open_model(now.model, now.adapter, config.threads) as model:
@@ -139,16 +138,14 @@ def extract(
             else:
                 show_lessons(found, store, now.version)
             return
-        done = extract_report(folder, store, model)
+        done = extract_reports(folder, store, model, config)
     if as_json:
-        facts = {"report": wire.digest(done.report), "bytes": len(done.payload), "new": done.new}
+        reports = plain_reports(done.reported)
+        facts = {"bytes": sum(r["bytes"] for r in reports), "reports": reports}
         show_json({**facts, "release": now.version, "lessons": plain_lessons(done.found)})
         return
     show_lessons(done.found, store, now.version)
-    episodes = sum(done.report.episodes.values())
-    state = "waits in the outbox" if done.new else "was in the outbox already"
-    show(f"Report of {episodes} episodes with {now.version}: {len(done.payload)} bytes, {state}.")
-    show(f"Every byte of it: oel client outbox --home {folder}")
+    show_reports(done.reported, folder)
 
 
 @app.command()
@@ -166,7 +163,7 @@ def lessons(
     from oel_client.showing import plain_lessons, show_lessons
     from oel_client.store import DeviceStore
 
-    folder = _folder(home)
+    folder = folder_of(home)
     settings.load(folder)
     store, version = DeviceStore(folder), release or installed(folder).version
     found = store.lessons(version)
@@ -176,39 +173,6 @@ def lessons(
         show_lessons(found, store, version)
     else:
         show(f"no lessons from {version} yet: run `oel client extract --home {folder}`")
-
-
-@app.command()
-def outbox(home: Home = None, as_json: Json = False) -> None:
-    """Show all that left or will leave this device: the very bytes, decompressed."""
-    import json
-
-    from oel_client import config as settings
-    from oel_client.outbox import Outbox
-    from oel_shared import wire
-
-    folder = _folder(home)
-    settings.load(folder)
-    parcels = [
-        {
-            "report": parcel.report_id,
-            "state": parcel.state,
-            "round": parcel.round,
-            "created": parcel.created,
-            "bytes": len(parcel.payload),
-            "content": json.loads(wire.canonical_json(wire.decode_report(parcel.payload))),
-        }
-        for parcel in Outbox(folder).all()
-    ]
-    if as_json:
-        show_json({"reports": parcels})
-        return
-    for parcel in parcels:
-        when = f"{parcel['state']}" + (f" in round {parcel['round']}" if parcel["round"] is not None else "")
-        show(f"report {parcel['report']}: {when}, made {parcel['created']}, {parcel['bytes']} bytes holding")
-        show(json.dumps(parcel["content"], ensure_ascii=False, sort_keys=True))
-    if not parcels:
-        show("the outbox is empty: nothing has left this device")
 
 
 @app.command()
@@ -226,7 +190,7 @@ def join(
     from oel_client import config as settings
     from oel_client.joining import become_supernode
 
-    folder = _folder(home)
+    folder = folder_of(home)
     become_supernode(folder, superlink or settings.load(folder).superlink, port)
 
 
@@ -243,7 +207,7 @@ def update(
     from oel_client.upkeep import take_release
 
     with byte_progress("downloading") as advance:
-        taken = take_release(_folder(home), force, advance)
+        taken = take_release(folder_of(home), force, advance)
     if as_json:
         show_json({"changed": taken.changed, "why": taken.why, **_plain_release(taken.now)})
     else:
@@ -255,7 +219,7 @@ def rollback(home: Home = None, as_json: Json = False) -> None:
     """Go back to the previous release; `update` will not take the present one again unless forced."""
     from oel_client.upkeep import go_back
 
-    now = go_back(_folder(home))
+    now = go_back(folder_of(home))
     if as_json:
         show_json(_plain_release(now))
     else:
@@ -267,7 +231,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
     """Say how the device stands: release, episodes, lessons, outbox."""
     from oel_client import upkeep
 
-    facts = upkeep.status(_folder(home))
+    facts = upkeep.status(folder_of(home))
     if as_json:
         show_json(facts)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_mod
 from oel_shared.errors import StateError
 
 CONFIG = "config.toml"
+Share = Literal["ask", "auto", "never"]
 DEFAULT_SUPERLINK = "127.0.0.1:8000"
 
 _TEXT = """\
@@ -36,6 +37,16 @@ seed = {seed}
 
 # Threads that llama.cpp may use.
 threads = {threads}
+
+# May lessons and their counts leave? "ask" holds each report for your yes (`oel client outbox`), "auto" sends
+# them, "never" makes no report.
+share = {share}
+
+# Families of tasks with another answer, such as ["cooking=never", "chat=ask"].
+share_except = {share_except}
+
+# Words that never leave, whatever they stand in: names, places, projects.
+private_words = {private_words}
 """
 
 
@@ -47,6 +58,14 @@ class ClientConfig(Config):
     superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = DEFAULT_SUPERLINK
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    share: Share = "ask"
+    share_except: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+=(ask|auto|never)$")], ...] = ()
+    private_words: tuple[Annotated[str, Field(min_length=2)], ...] = ()
+
+    def shares(self, family: str) -> Share:
+        """What its user said about lessons of a family."""
+        single = dict(item.rsplit("=", 1) for item in self.share_except)
+        return cast(Share, single.get(family, self.share))
 
 
 def default_home() -> Path:

@@ -16,8 +16,10 @@ from oel_client.outbox import Outbox
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
-MAX_REPORTS = 4
-"""Reports in one answer; each is capped at 16 KB."""
+MAX_REPORTS = 8
+"""Reports in one answer, of a family each; each is capped at 16 KB."""
+MAX_TEXTS = 256
+"""Lessons in one answer."""
 MAX_NOTICE_BYTES = 1024 * 1024
 
 app = ClientApp()
@@ -35,15 +37,34 @@ def device_home(context: Context) -> Path:
 def collect(message: Message, context: Context) -> Message:
     """Answer with the reports that the server does not hold yet, byte for byte as they were stored.
 
-    In: record `collect` with `round`. Out: record `reports` with `ids` and `payloads`, equally long.
+    In: record `collect` with `round`. Out: record `reports` with `ids` and `payloads`, equally long, and
+    `withdrawn`: ids of reports that the server shall forget.
     """
     outbox = Outbox(device_home(context))
-    parcels = outbox.next(MAX_REPORTS)
-    outbox.mark_sent([parcel.report_id for parcel in parcels], _integer(message, "collect", "round"))
+    round = _integer(message, "collect", "round")
+    parcels, withdrawn = outbox.next(MAX_REPORTS), outbox.withdrawn()
+    outbox.mark_sent(parcels, round)
+    outbox.note_withdrawals(withdrawn, round)
     record = ConfigRecord(
-        {"ids": [item.report_id for item in parcels], "payloads": [item.payload for item in parcels]}
+        {
+            "ids": [item.report_id for item in parcels],
+            "payloads": [item.payload for item in parcels],
+            "withdrawn": list(withdrawn),
+        }
     )
     return Message(RecordDict({"reports": record}), reply_to=message)
+
+
+@app.query("reveal")  # type: ignore[untyped-decorator]
+def reveal(message: Message, context: Context) -> Message:
+    """Answer with the texts of lessons whose ids this device has reported.
+
+    In: record `reveal` with `round` and `ids`, which the server asks for once enough devices hold them; a
+    device has only the server's word for that. Out: record `texts` with `lessons`, canonical JSON each.
+    """
+    wanted = _strings(message.content.config_records["reveal"], "ids")[:MAX_TEXTS]
+    texts = Outbox(device_home(context)).give_texts(wanted, _integer(message, "reveal", "round"))
+    return Message(RecordDict({"texts": ConfigRecord({"lessons": list(texts)})}), reply_to=message)
 
 
 @app.query("announce")  # type: ignore[untyped-decorator]

@@ -1,31 +1,58 @@
-"""Reports on their way out, in the device's `device.db`. Nothing is lost by a kill, nothing counted twice.
+"""What leaves this device, in its `device.db`: nothing without consent, nothing lost by a kill, nothing twice.
 
-waiting -> sent -> acknowledged, or refused. `sent` means handed to Flower; only the server's word that it
-holds a report on disk ends the sending. Plain sqlite3: Flower starts a new process per message, and
-sqlite-utils takes 0.2 s to import.
+A parcel is one report: held -> waiting -> sent -> acknowledged, or denied, or refused; a report that left may
+be withdrawn. `held` waits for its user's yes. `sent` means handed to Flower; only the server's word that it
+holds a report on disk ends the sending. A lesson's text may follow only a report that left. Plain sqlite3:
+Flower starts a new process per message, and sqlite-utils takes 0.2 s to import.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+from oel_shared.errors import StateError
 
 DATABASE = "device.db"
-State = Literal["waiting", "sent", "acknowledged", "refused"]
+State = Literal["held", "waiting", "sent", "acknowledged", "denied", "refused", "withdrawn"]
+Kind = Literal["report", "text", "withdrawal"]
 
-_TABLE = """
-CREATE TABLE IF NOT EXISTS outbox (
+_STATES = ", ".join(f"'{state}'" for state in get_args(State))
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS parcels (
     report_id TEXT PRIMARY KEY,
     payload BLOB NOT NULL,
+    family TEXT NOT NULL,
+    release TEXT NOT NULL,
     created TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'acknowledged', 'refused')),
+    state TEXT NOT NULL CHECK (state IN ({_STATES})),
     round INTEGER
-)
+);
+CREATE TABLE IF NOT EXISTS contents (
+    report_id TEXT NOT NULL REFERENCES parcels ON DELETE CASCADE,
+    lesson_id TEXT NOT NULL,
+    lesson TEXT NOT NULL,
+    PRIMARY KEY (report_id, lesson_id)
+);
+CREATE TABLE IF NOT EXISTS ledger (
+    number INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    UNIQUE (kind, id, round)
+);
+CREATE TABLE IF NOT EXISTS taught (
+    release TEXT NOT NULL,
+    lesson_id TEXT NOT NULL,
+    PRIMARY KEY (release, lesson_id)
+);
 """
 
 
@@ -36,11 +63,34 @@ class Parcel:
     report_id: str
     payload: bytes
     """Exactly the bytes that go out."""
+    family: str
+    release: str
     created: str
     """UTC, ISO 8601."""
     state: State
     round: int | None
     """The round that last took it; None while it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A lesson of a parcel. Its text is no part of the parcel's bytes; it may be asked for later."""
+
+    lesson_id: str
+    lesson: str
+    """Canonical JSON of the lesson: what leaves if the server asks for its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """One line of the ledger: something left this device."""
+
+    at: str
+    round: int
+    kind: Kind
+    id: str
+    """Of the report, or of the lesson whose text it was."""
+    bytes: int
 
 
 def utc_now() -> str:
@@ -56,22 +106,52 @@ class Outbox:
         self._clock = clock
         home.mkdir(parents=True, exist_ok=True)
         with self._database() as database:
-            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone()
+            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
             if not known:
-                database.execute(_TABLE)
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    database.execute(statement)
 
-    def put(self, report_id: str, payload: bytes) -> bool:
-        """Keep a report for sending. Returns False, and changes nothing, if this id is there already.
+    def put(self, parcel: Parcel, contents: Sequence[Content]) -> bool:
+        """Keep a report, in its state, for sending. Returns False, and changes nothing, if its id is known.
 
-        Args:
-            report_id: `wire.digest(report)`. payload: `wire.encode(report)`.
+        It takes the place of earlier ones of its family and release that have not left: it counts all that
+        they counted.
         """
         with self._database("FULL") as database:
-            added = database.execute(
-                "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, 'waiting', NULL)",
-                (report_id, payload, self._clock()),
+            if database.execute("SELECT 1 FROM parcels WHERE report_id = ?", (parcel.report_id,)).fetchone():
+                return False
+            database.execute(
+                "DELETE FROM parcels WHERE family = ? AND release = ? AND state IN ('held', 'waiting')",
+                (parcel.family, parcel.release),
             )
-            return added.rowcount == 1
+            _insert(database, parcel, contents)
+            return True
+
+    def replace(self, old: str, parcel: Parcel, contents: Sequence[Content]) -> None:
+        """An edited report in place of one that has not left. Raises: StateError if it has, or is unknown."""
+        with self._database("FULL") as database:
+            _expect(database, old, ("held", "waiting"))
+            database.execute("DELETE FROM parcels WHERE report_id = ?", (old,))
+            _insert(database, parcel, contents)
+
+    def decide(self, report_id: str, approve: bool) -> None:
+        """The user's word on a report that has not left. Raises: StateError if it has, or is unknown."""
+        with self._database("FULL") as database:
+            _expect(database, report_id, ("held", "waiting", "denied"))
+            state = "waiting" if approve else "denied"
+            database.execute("UPDATE parcels SET state = ? WHERE report_id = ?", (state, report_id))
+
+    def withdraw(self, report_ids: Iterable[str]) -> int:
+        """Take back reports: those that left will be withdrawn at the server too. Returns how many."""
+        with self._database("FULL") as database:
+            return sum(
+                database.execute(
+                    "UPDATE parcels SET state = iif(state IN ('sent', 'acknowledged'), 'withdrawn', 'denied')"
+                    " WHERE report_id = ? AND state NOT IN ('withdrawn', 'denied', 'refused')",
+                    (report_id,),
+                ).rowcount
+                for report_id in report_ids
+            )
 
     def next(self, limit: int) -> tuple[Parcel, ...]:
         """At most `limit` reports that the server has not acknowledged: waiting before sent, oldest first.
@@ -82,14 +162,40 @@ class Outbox:
             "WHERE state IN ('waiting', 'sent') ORDER BY state = 'sent', created, rowid LIMIT ?", (limit,)
         )
 
-    def mark_sent(self, report_ids: Iterable[str], round: int) -> None:
-        """These were handed to Flower in `round`."""
-        with self._database() as database:
-            database.executemany(
-                "UPDATE outbox SET state = 'sent', round = ? "
-                "WHERE report_id = ? AND state IN ('waiting', 'sent')",
-                [(round, report_id) for report_id in report_ids],
-            )
+    def withdrawn(self) -> tuple[str, ...]:
+        """Reports that the server shall forget. It is told in every round; forgetting twice does no harm."""
+        return tuple(parcel.report_id for parcel in self._select("WHERE state = 'withdrawn' ORDER BY rowid"))
+
+    def mark_sent(self, parcels: Iterable[Parcel], round: int) -> None:
+        """These are handed to Flower in `round`; the ledger says so before a byte is out."""
+        with self._database("FULL") as database:
+            for parcel in parcels:
+                database.execute(
+                    "UPDATE parcels SET state = 'sent', round = ? "
+                    "WHERE report_id = ? AND state IN ('waiting', 'sent')",
+                    (round, parcel.report_id),
+                )
+                self._enter(database, round, "report", parcel.report_id, len(parcel.payload))
+
+    def give_texts(self, lesson_ids: Iterable[str], round: int) -> tuple[str, ...]:
+        """The texts of lessons that the server asks for, if a report that left names them; into the ledger."""
+        query = (
+            "SELECT lesson FROM contents JOIN parcels USING (report_id)"
+            " WHERE lesson_id = ? AND state IN ('sent', 'acknowledged') LIMIT 1"
+        )
+        given = []
+        with self._database("FULL") as database:
+            for lesson_id in lesson_ids:
+                for (lesson,) in database.execute(query, (lesson_id,)).fetchall():
+                    self._enter(database, round, "text", lesson_id, len(lesson.encode()))
+                    given.append(lesson)
+        return tuple(given)
+
+    def note_withdrawals(self, report_ids: Iterable[str], round: int) -> None:
+        """The ledger's lines for telling the server what to forget: the id is all that leaves."""
+        with self._database("FULL") as database:
+            for report_id in report_ids:
+                self._enter(database, round, "withdrawal", report_id, len(report_id))
 
     def settle(self, received: Iterable[str], refused: Iterable[str] = ()) -> int:
         """The server's word: it holds the one, will not have the other. Returns how many changed state.
@@ -100,19 +206,50 @@ class Outbox:
         with self._database() as database:
             return sum(
                 database.execute(
-                    "UPDATE outbox SET state = ? WHERE report_id = ? AND state IN ('waiting', 'sent')", word
+                    "UPDATE parcels SET state = ? WHERE report_id = ? AND state IN ('waiting', 'sent')", word
                 ).rowcount
                 for word in words
             )
 
     def all(self) -> tuple[Parcel, ...]:
-        """Every report ever made here, oldest first."""
+        """Every report ever made here that was not replaced before it left, oldest first."""
         return self._select("ORDER BY created, rowid")
+
+    def contents(self, report_id: str) -> tuple[Content, ...]:
+        """The lessons of a parcel, in its order."""
+        query = "SELECT lesson_id, lesson FROM contents WHERE report_id = ? ORDER BY rowid"
+        with self._database() as database:
+            return tuple(Content(*row) for row in database.execute(query, (report_id,)))
+
+    def ledger(self) -> tuple[Left, ...]:
+        """All that ever left, oldest first."""
+        with self._database() as database:
+            rows = database.execute("SELECT at, round, kind, id, bytes FROM ledger ORDER BY number")
+            return tuple(Left(*row) for row in rows)
+
+    def note_taught(self, release: str, lesson_ids: Iterable[str]) -> None:
+        """The server says that a release was taught these lessons."""
+        with self._database() as database:
+            pairs = [(release, lesson_id) for lesson_id in lesson_ids]
+            database.executemany("INSERT OR IGNORE INTO taught VALUES (?, ?)", pairs)
+
+    def taught(self) -> tuple[tuple[str, str], ...]:
+        """(release, lesson id) of all that the server ever said."""
+        with self._database() as database:
+            rows = database.execute("SELECT release, lesson_id FROM taught ORDER BY release, lesson_id")
+            return tuple((str(release), str(lesson_id)) for release, lesson_id in rows)
+
+    def _enter(self, database: sqlite3.Connection, round: int, kind: Kind, id: str, size: int) -> None:
+        database.execute(
+            "INSERT OR IGNORE INTO ledger (at, round, kind, id, bytes) VALUES (?, ?, ?, ?, ?)",
+            (self._clock(), round, kind, id, size),
+        )
 
     def _select(self, tail: str, values: tuple[object, ...] = ()) -> tuple[Parcel, ...]:
         with self._database() as database:
             rows = database.execute(
-                f"SELECT report_id, payload, created, state, round FROM outbox {tail}", values
+                f"SELECT report_id, payload, family, release, created, state, round FROM parcels {tail}",
+                values,
             )
             return tuple(Parcel(*row) for row in rows)
 
@@ -123,7 +260,38 @@ class Outbox:
         try:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute(f"PRAGMA synchronous={synchronous}")
+            database.execute("PRAGMA foreign_keys=ON")
             with database:
                 yield database
         finally:
             database.close()
+
+
+def _insert(database: sqlite3.Connection, parcel: Parcel, contents: Sequence[Content]) -> None:
+    database.execute(
+        "INSERT INTO parcels VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            parcel.report_id,
+            parcel.payload,
+            parcel.family,
+            parcel.release,
+            parcel.created,
+            parcel.state,
+            parcel.round,
+        ),
+    )
+    database.executemany(
+        "INSERT INTO contents VALUES (?, ?, ?)",
+        [(parcel.report_id, content.lesson_id, content.lesson) for content in contents],
+    )
+
+
+def _expect(database: sqlite3.Connection, report_id: str, states: Sequence[State]) -> None:
+    row = database.execute("SELECT state FROM parcels WHERE report_id = ?", (report_id,)).fetchone()
+    if row is None:
+        raise StateError(f"no report {report_id} in the outbox: see `oel client outbox list`")
+    if row[0] not in states:
+        raise StateError(
+            f"report {report_id} is {row[0]}: only one that is {' or '.join(states)} can be changed; "
+            "`oel client forget` takes back what has left"
+        )

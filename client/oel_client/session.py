@@ -14,13 +14,13 @@ from oel_client.installation import Installed, install_base, installed
 from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
 from oel_client.propose import PROPOSERS
+from oel_client.reporting import Reported, put_reports
 from oel_client.store import Dealt, DeviceStore
-from oel_shared import wire
 from oel_shared.config import check_config
 from oel_shared.environment import Environment
 from oel_shared.environments.content import candidate_seed
 from oel_shared.environments.registry import open_environment
-from oel_shared.errors import ReportRefused, StateError
+from oel_shared.errors import StateError
 from oel_shared.evaluate import games_up_to
 from oel_shared.gguf_file import check_model_file
 from oel_shared.model import LanguageModel
@@ -29,8 +29,6 @@ from oel_shared.types import Trajectory
 
 GAMES = 64
 """Distinct games per environment; after them the first comes again, with other random choices."""
-MAX_LESSONS = 256
-"""As many as a report may hold."""
 
 Clock = Callable[[], str]
 Say = Callable[[str], None]
@@ -50,12 +48,9 @@ class Deal:
 class Extraction:
     """What a device learnt from a release's episodes."""
 
-    report: wire.Report
-    payload: bytes
-    """Exactly the bytes that will go out."""
     found: tuple[Found, ...]
-    new: bool
-    """False if this very report is in the outbox already."""
+    reported: tuple[Reported, ...]
+    """A report for each family, unless its user never shares that family."""
 
 
 def set_up(home: Path, given: Mapping[str, object], seed: int) -> tuple[ClientConfig, Installed]:
@@ -144,19 +139,17 @@ def find_lessons(
     return {family: len(trajectories) for family, (_, trajectories) in families.items()}, found
 
 
-def extract_report(
-    home: Path, store: DeviceStore, model: LanguageModel, clock: Clock = utc_now
+def extract_reports(
+    home: Path, store: DeviceStore, model: LanguageModel, config: ClientConfig, clock: Clock = utc_now
 ) -> Extraction:
-    """Extract lessons from the current release's episodes, keep them and put the report into the outbox.
+    """Extract lessons from the current release's episodes, keep them and put reports into the outbox.
 
     Raises: StateError if nothing was played with this release.
     """
     release = installed(home).version
     episodes, found = find_lessons(store, model, release, home)
     store.replace_lessons(release, found, clock())
-    report, payload = make_report(release, episodes, found)
-    new = Outbox(home, clock).put(wire.digest(report), payload)
-    return Extraction(report, payload, found, new)
+    return Extraction(found, put_reports(Outbox(home, clock), config, release, episodes, found, clock()))
 
 
 def _by_family(
@@ -176,27 +169,3 @@ def _public_words(specs: Sequence[str]) -> frozenset[str]:
     """Words that are public in every one of a family's environments: what one keeps private stays so."""
     environments: list[Environment] = [open_environment(spec) for spec in specs]
     return reduce(frozenset.intersection, (e.public_words for e in environments))
-
-
-def make_report(release: str, episodes: dict[str, int], found: Sequence[Found]) -> tuple[wire.Report, bytes]:
-    """The report and its bytes; the last lessons of the longest families go if it were too large."""
-    reported = [wire.ReportedLesson(lesson=f.lesson, evidence=f.evidence) for f in _in_turn(found)]
-    reported = reported[:MAX_LESSONS]
-    while True:
-        report = wire.Report(release=release, episodes=episodes, lessons=tuple(reported))
-        try:
-            return report, wire.encode(report)
-        except ReportRefused:
-            if not reported:
-                raise
-            reported = reported[: len(reported) * 9 // 10]
-
-
-def _in_turn(found: Sequence[Found]) -> list[Found]:
-    """The first of each family, then the second of each, and so on: a cut hits all families alike."""
-    places: dict[str, int] = {}
-    ranked = []
-    for item in found:
-        place = places[item.lesson.family] = places.get(item.lesson.family, -1) + 1
-        ranked.append((place, item))
-    return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from oel_client.extract import Found
+from oel_client.reporting import Reported
 from oel_client.store import DeviceStore
 from oel_shared.console import show
 from oel_shared.lessons import in_words
@@ -35,18 +37,54 @@ def show_lessons(found: Sequence[Found], store: DeviceStore, release: str) -> No
             f"    followed: good news {evidence.supports} times, none {evidence.contradictions} times;"
             f" seen in {evidence.episodes} episodes, the model pointed at it in {evidence.proposals}"
         )
-        if seen := _first_cite(item, store, release):
-            show(f"    {seen}")
+        for seen in cited(item, store, release, 1):
+            show(f"    such as {seen}")
     if not found:
         show("no lessons: nothing done in these episodes was followed by good news more often than the rest")
 
 
-def _first_cite(item: Found, store: DeviceStore, release: str) -> str:
-    """The first turn behind a lesson; empty if its episode is gone."""
-    for cite in item.cites[:1]:
+def plain_reports(reported: Sequence[Reported]) -> list[dict[str, Any]]:
+    """What an extraction put into the outbox."""
+    return [
+        {
+            "report": item.parcel.report_id,
+            "family": item.report.family,
+            "episodes": item.report.episodes,
+            "bytes": len(item.parcel.payload),
+            "state": item.parcel.state,
+            "new": item.new,
+        }
+        for item in reported
+    ]
+
+
+def show_reports(reported: Sequence[Reported], home: Path) -> None:
+    """One line a report, and what its user can do."""
+    for item in reported:
+        state = "was in the outbox already" if not item.new else _NEXT[item.parcel.state]
+        show(
+            f"Report of {item.report.episodes} episodes of {item.report.family} with {item.report.release}: "
+            f"{len(item.parcel.payload)} bytes, {state}."
+        )
+    if reported:
+        show(f"Every byte of it: oel client outbox show --home {home}")
+    else:
+        show("No report was made: these families are set to `never` in the settings.")
+
+
+_NEXT = {
+    "held": "waits for your yes: `oel client outbox approve`",
+    "waiting": "leaves when the server asks next",
+}
+
+
+def cited(item: Found, store: DeviceStore, release: str, most: int) -> list[str]:
+    """Up to `most` turns behind a lesson, as far as their episodes are still there."""
+    said = []
+    for cite in item.cites[:most]:
         trajectory = store.trajectory(cite.game, cite.seed, release)
         if trajectory and cite.turn < len(trajectory.turns):
             turn = trajectory.turns[cite.turn]
             feedback = " ".join(turn.feedback.split())[:FEEDBACK_CHARACTERS]
-            return f"such as > {turn.action} | {feedback} (game {cite.game[:8]}, turn {cite.turn + 1})"
-    return ""
+            said.append(f"> {turn.action} | {feedback} (game {cite.game[:8]}, turn {cite.turn + 1})")
+    return said

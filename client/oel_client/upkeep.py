@@ -50,6 +50,7 @@ def take_release(
     if notice is None:
         return Taken(now, False, "nothing new: the server has not told of a release yet")
     manifest = notice.manifest
+    Outbox(home).note_taught(manifest.version, manifest.lesson_ids)
     if manifest.version == now.version:
         return Taken(now, False, f"nothing new: {now.version} is installed")
     states = {heard.version: heard.state for heard in store.releases()}

@@ -14,17 +14,19 @@ from pathlib import Path
 from oel_client.extract import Found
 from oel_client.outbox import DATABASE
 from oel_client.propose import PROPOSERS
-from oel_client.session import find_lessons, make_report
+from oel_client.reporting import make_report
+from oel_client.session import find_lessons
 from oel_client.store import DeviceStore
 from oel_fleet.prose import count, families, items, percent
 from oel_fleet.run_folder import Json, number, read_json, write_json
 from oel_server.config import load
-from oel_server.merge import Knowledge, merge
+from oel_server.knowledge import Knowledge
+from oel_server.merge import merge
 from oel_shared.lessons import in_words, matching_actions
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 from oel_shared.transport import ReceivedReport
 from oel_shared.types import Trajectory
-from oel_shared.wire import Lesson
+from oel_shared.wire import Lesson, read_lesson
 
 FILE = "controls.json"
 TITLE = "Who proposed: the model, counting alone, the last action"
@@ -78,19 +80,23 @@ def propose_again(folder: Path, proposer: str, release: str) -> Proposal:
     Raises: StateError if the run has no server folder; UsageError for an environment that cannot be used.
     """
     received, played = [], set[str]()
+    texts: dict[str, Lesson] = {}
     endings: dict[str, Endings] = {}
     for home in _homes(folder):
         store = DeviceStore(home)
         if release not in {tally.release for tally in store.tallies()}:
             continue
         episodes, found = _find(store, home, proposer, release)
-        report, _ = make_report(release, episodes, found)
-        received.append(ReceivedReport(home.name, report))
+        for family, count_of in episodes.items():
+            mine = [f for f in found if f.lesson.family == family]
+            report, contents = make_report(release, family, count_of, mine)
+            received.append(ReceivedReport(home.name, report))
+            texts |= {one.lesson_id: read_lesson(one.lesson) for one in contents}
         played |= set(episodes)
         for key, seen in _endings(found, store, release).items():
             before = endings.get(key, Endings(0, 0))
             endings[key] = Endings(before.episodes + seen.episodes, before.ended + seen.ended)
-    known = merge(received, load(folder / "server").min_devices)
+    known = merge(received, texts, load(folder / "server").min_devices, release)
     return Proposal(proposer, release, tuple(sorted(played)), known, endings)
 
 

@@ -20,7 +20,7 @@ from oel_fleet.run_folder import (
     write_json,
 )
 from oel_fleet.schedule import DEVICE_STEPS, FIRST_LOOK, Schedule, Step, ends_round, planned
-from oel_fleet.settings import AT_ONCE, FIRST_EPISODES, Settings
+from oel_fleet.settings import AT_ONCE, FIRST_EPISODES, MIN_DEVICES, Settings
 
 SERVER = "server"
 
@@ -233,13 +233,15 @@ class Demo:
         # Seeds far apart, so that no two devices of any two runs play the same games.
         seed = self._settings.seed * 1000 + self._names.index(name) + 1
         model = ("--model", self._settings.model, *self._tasks_played())
-        ends = ("--superlink", site.superlink, "--seed", str(seed), "--threads", "1")
+        # A demo has nobody to ask.
+        ends = ("--superlink", site.superlink, "--seed", str(seed), "--threads", "1", "--share", "auto")
         return (*self._client("init", name), *model, *ends)
 
     def _server_init(self, site: Site) -> tuple[str, ...]:
         init = ("server", "init", "--dir", str(self._layout.server), "--model", self._settings.model)
         ends = ("--url", site.url, "--superlink", site.superlink, "--seed", str(self._settings.seed))
-        return (*init, *self._tasks_played(), *ends, "--min-nodes", str(self._settings.devices))
+        least = ("--min-nodes", str(self._settings.devices), "--min-devices", str(MIN_DEVICES))
+        return (*init, *self._tasks_played(), *ends, *least)
 
     def _tasks_played(self) -> tuple[str, ...]:
         return tuple(part for spec in self._settings.environments for part in ("--env", spec))

@@ -101,6 +101,8 @@ class InProcessTransport:
     server: Path
     homes: Mapping[int, Path]
     """Device folders by node id."""
+    min_devices: int = 2
+    """A lesson's text is asked for once this many nodes support its id."""
     deadline: float = 60.0
     """Seconds."""
     clock: Clock = time
@@ -132,6 +134,7 @@ class InProcessTransport:
             mode="collect" if mode == "collect" else "announce",
             min_nodes=max(1, len(self.homes)),
             deadline=self.deadline,
+            min_devices=self.min_devices,
         )
         return exchange(InProcessGrid(self.homes, self.client), inbox, settings, self.clock)
 

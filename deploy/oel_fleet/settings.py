@@ -12,6 +12,8 @@ EPISODES = 16
 """Episodes of each environment that each device plays in a round."""
 FIRST_EPISODES = 6
 """So many of them come first on the first devices, for a lesson on the screen within two minutes."""
+MIN_DEVICES = 2
+"""A handful of devices share few lessons; a real server asks for three (its default)."""
 AT_ONCE = 2
 """Devices at work at a time, each on one thread."""
 

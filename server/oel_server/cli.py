@@ -35,6 +35,9 @@ def init(
     url: Annotated[str | None, typer.Option(help="Where devices fetch releases from.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices.")] = None,
     min_nodes: Annotated[int | None, typer.Option(min=1, help="Devices to wait for.")] = None,
+    min_devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices that must support a lesson.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp and torch.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +50,7 @@ def init(
     file = str(Path(model).expanduser().resolve()) if model and model != "default" else model
     given = {
         "model": file, "environments": environments, "superlink": superlink, "url": url, "seed": seed,
-        "min_nodes": min_nodes, "threads": threads,
+        "min_nodes": min_nodes, "min_devices": min_devices, "threads": threads,
     }  # fmt: skip
     config = set_up(folder, {k: v for k, v in given.items() if v is not None and v != []})
     if as_json:
@@ -91,7 +94,9 @@ def _round(folder: Path) -> Round:
     from oel_server.stages import open_round
 
     config = load(folder)
-    transport = FlowerTransport(folder, config.superlink, config.min_nodes, config.deadline)
+    transport = FlowerTransport(
+        folder, config.superlink, config.min_nodes, config.min_devices, config.deadline
+    )
     return Round(folder, config, transport, open_round(folder))
 
 

@@ -28,7 +28,7 @@ class ServerConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     min_nodes: Positive = 3
-    min_devices: Positive = 2
+    min_devices: Positive = 3
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 16
     distil_steps: Positive = 45
@@ -45,7 +45,7 @@ _COMMENTS = {
     "seed": "Picks the server's games and random choices.",
     "threads": "Threads of llama.cpp and torch.",
     "min_nodes": "Devices to wait for, at most `deadline` seconds.",
-    "min_devices": "Devices that must support a lesson before it is used.",
+    "min_devices": "Devices that must support a lesson before it is used; all but one of so many may lie.",
     "deadline": "Seconds that one question to the devices may take.",
     "practice_games": "Practice games per environment and round; a quarter of them is kept for screening.",
     "distil_steps": "Training steps per round.",

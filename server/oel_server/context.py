@@ -11,7 +11,8 @@ from typing import Protocol, Self
 from oel_server import releases
 from oel_server.config import ServerConfig, base_model
 from oel_server.inbox import Inbox
-from oel_server.merge import Knowledge, merge
+from oel_server.knowledge import Knowledge
+from oel_server.merge import merge
 from oel_server.package.candidates import Candidate
 from oel_server.packaged import picked
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
@@ -23,7 +24,7 @@ from oel_shared.environment import Environment
 from oel_shared.environments.registry import open_environment
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
-from oel_shared.transport import ReceivedReport, Transport
+from oel_shared.transport import Transport
 
 
 class RunningModel(LanguageModel, Protocol):
@@ -93,20 +94,32 @@ class Context:
         """Where the cumulative float32 update of a release lies; a master, never shipped."""
         return self.server / "masters" / f"{version}.safetensors"
 
-    def reports(self) -> list[ReceivedReport]:
-        """All reports received up to this round."""
+    def bytes_up(self) -> dict[str, int]:
+        """What each node sent in this round."""
         with closing(Inbox(self.server)) as inbox:
-            return inbox.reports_up_to(self.folder.number)
+            return inbox.bytes_up(self.folder.number)
+
+    def merged(self) -> Knowledge:
+        """The merged lessons of all reports so far."""
+        with closing(Inbox(self.server)) as inbox:
+            reports, texts = inbox.reports_up_to(self.folder.number), inbox.texts()
+        newest = self.current.version if self.current else None
+        return merge(reports, texts, self.config.min_devices, newest)
 
     def knowledge(self) -> Knowledge:
-        """The merged lessons, without families whose play this round's precheck saw them lower.
+        """The merged lessons as far as this round has found out about them.
 
-        A family that plays alike with and without keeps its lessons: the teacher still holds them more surely
+        What practice saw followed unasked is absorbed; what the precheck saw lower play is not taught. A
+        family that plays alike with and without keeps its lessons: the teacher still holds them more surely
         than the student, and without them a family that was learnt would only be kept by retention (lab log).
         """
-        found = merge(self.reports(), self.config.min_devices)
-        checked = self.folder.result("precheck") or {"families": {}}
-        for family, figures in checked["families"].items():
+        practised = self.folder.result("practise") or {}
+        checked = self.folder.result("precheck") or {}
+        found = self.merged().absorbed(practised.get("absorbed", {}))
+        for lesson_id, difference in checked.get("harmful", {}).items():
+            words = f"the precheck saw play {100 * difference:+.0f} points with it"
+            found = found.without_lesson(lesson_id, words)
+        for family, figures in checked.get("families", {}).items():
             if figures["difference"] < 0:
                 found = found.without(family, "the precheck saw its family play worse with lessons")
         return found

@@ -7,8 +7,8 @@ trains or judges; a run may be repeated at any time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,6 +19,8 @@ from oel_server.inbox import FlowerRun, Inbox
 from oel_shared.errors import FederationError, OelError
 
 POLL_SECONDS = 0.5
+REVEAL_SECONDS = 20.0
+"""For nodes that have just answered."""
 
 app = ServerApp()
 
@@ -46,6 +48,8 @@ class Settings:
     """Asking goes on until this many nodes were there and all of them answered, or the deadline."""
     deadline: float
     """Seconds."""
+    min_devices: int
+    """A lesson's text is asked for once this many nodes support its id."""
 
 
 def settings_of(context: Context) -> Settings:
@@ -62,6 +66,7 @@ def settings_of(context: Context) -> Settings:
         mode="collect" if mode == "collect" else "announce",
         min_nodes=int(config.get("min-nodes", 1)),
         deadline=float(deadline),
+        min_devices=int(config.get("min-devices", 1)),
     )
 
 
@@ -89,16 +94,15 @@ def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) 
         content, handle = _collecting(settings.round)
     else:
         content, handle = _announcing(settings.round, inbox)
-    asked, answered = 0, 0
+    asked, answered = 0, set[int]()
     for event in ask(grid, f"query.{settings.mode}", content, settings, clock):
         if isinstance(event, int):
             asked = event
         elif event.has_error():
-            node = str(event.metadata.src_node_id)
-            inbox.refuse(settings.round, node, "", f"node error: {event.error.reason}")
+            _note_error(inbox, settings.round, event)
         else:
             handle(inbox, event)
-            answered += 1
+            answered.add(event.metadata.src_node_id)
     if not asked:
         raise FederationError(
             f"round {settings.round}: no node within {settings.deadline:g} s: "
@@ -109,11 +113,46 @@ def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) 
             f"round {settings.round}: none of {asked} nodes answered within {settings.deadline:g} s: "
             "look into the SuperNodes' logs"
         )
-    return FlowerRun(settings.round, settings.mode, asked, answered, "")
+    if settings.mode == "collect":
+        reveal(grid, inbox, settings, answered, clock)
+    return FlowerRun(settings.round, settings.mode, asked, len(answered), "")
+
+
+def reveal(grid: Grid, inbox: Inbox, settings: Settings, nodes: Collection[int], clock: Clock) -> None:
+    """Ask the nodes that answered for the texts of the lessons that enough nodes support by now."""
+    wanted = inbox.wanted(settings.min_devices)
+    asked = {node: wanted[str(node)] for node in nodes if str(node) in wanted}
+    if not asked:
+        return
+
+    def content(node: int) -> RecordDict:
+        record = ConfigRecord({"round": settings.round, "ids": asked[node]})
+        return RecordDict({"reveal": record})
+
+    some = replace(settings, min_nodes=len(asked), deadline=min(settings.deadline, REVEAL_SECONDS))
+    for event in ask(grid, "query.reveal", content, some, clock, asked):
+        if isinstance(event, int):
+            continue
+        if event.has_error():
+            _note_error(inbox, settings.round, event)
+            continue
+        node = event.metadata.src_node_id
+        lessons = event.content.config_records.get("texts", ConfigRecord()).get("lessons")
+        for text in lessons if isinstance(lessons, list) else []:
+            inbox.keep_text(settings.round, str(node), asked.get(node, ()), str(text))
+
+
+def _note_error(inbox: Inbox, round: int, answer: Message) -> None:
+    inbox.refuse(round, str(answer.metadata.src_node_id), "", f"node error: {answer.error.reason}")
 
 
 def ask(
-    grid: Grid, kind: str, content: Callable[[int], RecordDict], settings: Settings, clock: Clock
+    grid: Grid,
+    kind: str,
+    content: Callable[[int], RecordDict],
+    settings: Settings,
+    clock: Clock,
+    only: Collection[int] | None = None,
 ) -> Iterator[Message | int]:
     """Ask each node once, also those that come late; yields answers as they arrive, and how many were asked.
 
@@ -124,7 +163,8 @@ def ask(
     asked: set[int] = set()
     open_ids: set[str] = set()
     while (left := end - clock.monotonic()) > 0:
-        new = sorted(set(grid.get_node_ids()) - asked)
+        there = set(grid.get_node_ids())
+        new = sorted((there if only is None else there & set(only)) - asked)
         if new:
             questions = [
                 Message(content(node), node, kind, ttl=left, group_id=str(settings.round)) for node in new
@@ -150,6 +190,9 @@ def _collecting(round: int) -> tuple[Callable[[int], RecordDict], Handle]:
     def handle(inbox: Inbox, answer: Message) -> None:
         node = str(answer.metadata.src_node_id)
         record = answer.content.config_records.get("reports", ConfigRecord())
+        withdrawn = record.get("withdrawn")
+        if isinstance(withdrawn, list):
+            inbox.withdraw(round, node, [str(item) for item in withdrawn])
         ids, payloads = record.get("ids"), record.get("payloads")
         if not isinstance(ids, list) or not isinstance(payloads, list) or len(ids) != len(payloads):
             inbox.refuse(round, node, "", "answer field reports: expected equally long ids and payloads")

@@ -55,6 +55,7 @@ server = ""
 round = 0
 mode = "collect"
 min-nodes = 1
+min-devices = 1
 deadline = 60.0
 """
 
@@ -74,6 +75,8 @@ class FlowerTransport:
     superlink: str
     """host:port of the SuperLink."""
     min_nodes: int
+    min_devices: int
+    """A lesson's text is asked for once this many nodes support its id."""
     deadline: float
     """Seconds for one collect or announce."""
     insecure: bool = True
@@ -149,6 +152,7 @@ class FlowerTransport:
             "round": round,
             "mode": mode,
             "min-nodes": min(self.min_nodes, heard or self.min_nodes),
+            "min-devices": self.min_devices,
             "deadline": float(self.deadline),
         }
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())

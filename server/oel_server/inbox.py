@@ -1,13 +1,14 @@
 """What devices sent, in the server's `server.db`. A report is on disk before anything else happens to it.
 
-Every call is idempotent, so a round that died may ask again. Tables: reports, refusals, announcements,
-acknowledgements, flower_runs.
+Every call is idempotent, so a round that died may ask again. Tables: reports, texts, uploads, withdrawals,
+refusals, announcements, acknowledgements, flower_runs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from oel_shared.errors import ReportRefused, StateError
 from oel_shared.transport import ReceivedReport
 
 DATABASE = "server.db"
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,13 @@ class Inbox:
             claimed_id: the id that the device gave; must be the report's digest.
         Returns: False if the report breaks the schema or its id; then the refusal is on disk, and no more.
         """
+        self._weigh(round, node_id, claimed_id, len(payload))
         try:
             found = wire.digest(wire.decode_report(payload))
             if found != claimed_id:
                 raise ReportRefused(f"report field id: {claimed_id!r}, the content's digest is {found}")
+            if found in self.withdrawn_ids(node_id):
+                raise ReportRefused("report field id: this device has withdrawn it")
         except ReportRefused as refusal:
             self.refuse(round, node_id, claimed_id, str(refusal))
             return False
@@ -83,6 +88,59 @@ class Inbox:
         )
         return True
 
+    def wanted(self, min_devices: int) -> dict[str, list[str]]:
+        """Lesson ids to ask each node for: supported by enough nodes, and their text is not known yet."""
+        supporters: dict[str, set[str]] = {}
+        for one in self._received("", []):
+            for counted in one.report.lessons:
+                if counted.evidence.supports:
+                    supporters.setdefault(counted.id, set()).add(one.node_id)
+        known = self.texts()
+        wanted: dict[str, list[str]] = {}
+        for lesson_id, nodes in sorted(supporters.items()):
+            if len(nodes) >= min_devices and lesson_id not in known:
+                for node in nodes:
+                    wanted.setdefault(node, []).append(lesson_id)
+        return wanted
+
+    def keep_text(self, round: int, node_id: str, asked: Collection[str], text: str) -> bool:
+        """Check a revealed lesson, which carries its own proof: its id is its hash. False if refused."""
+        try:
+            lesson = wire.read_lesson(text)
+            self._weigh(round, node_id, lesson.id, len(text.encode()))
+            if lesson.id not in asked:
+                raise ReportRefused(f"lesson field id: {lesson.id} was not asked for")
+        except ReportRefused as refusal:
+            self.refuse(round, node_id, "", str(refusal))
+            return False
+        row = {"lesson_id": lesson.id, "lesson": wire.canonical_json(lesson).decode(), "round": round}
+        self._insert("texts", row)
+        return True
+
+    def texts(self) -> dict[str, wire.Lesson]:
+        """Every lesson whose text is known, by id."""
+        rows = self._database.query("SELECT lesson FROM texts ORDER BY lesson_id")
+        lessons = (wire.read_lesson(row["lesson"]) for row in rows)
+        return {lesson.id: lesson for lesson in lessons}
+
+    def withdraw(self, round: int, node_id: str, report_ids: Sequence[str]) -> int:
+        """Forget reports of a node and take them no more. Returns how many were there."""
+        gone = 0
+        for report_id in report_ids:
+            if DIGEST.fullmatch(report_id) is None:
+                self.refuse(round, node_id, "", "answer field withdrawn: expected ids of reports")
+                continue
+            self._insert("withdrawals", {"node_id": node_id, "report_id": report_id, "round": round})
+            with self._database.conn as connection:
+                query = "DELETE FROM reports WHERE node_id = ? AND report_id = ?"
+                gone += connection.execute(query, [node_id, report_id]).rowcount
+        self._forget_unsupported_texts()
+        return gone
+
+    def withdrawn_ids(self, node_id: str) -> tuple[str, ...]:
+        """Every report that this node took back."""
+        return self._ids("withdrawals", node_id)
+
     def refuse(self, round: int, node_id: str, report_id: str, reason: str) -> None:
         """Log what was not taken, and why."""
         row = {"round": round, "node_id": node_id, "report_id": report_id[:64], "reason": reason[:500]}
@@ -90,18 +148,11 @@ class Inbox:
 
     def reports(self, round: int) -> list[ReceivedReport]:
         """The round's reports, by node id and report id, whatever the order of their arrival."""
-        rows = self._database.query(
-            "SELECT node_id, payload FROM reports WHERE round = ? ORDER BY node_id, report_id", [round]
-        )
-        return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
+        return self._received("WHERE round = ?", [round])
 
     def reports_up_to(self, round: int) -> list[ReceivedReport]:
         """The reports of all rounds up to this one, in the same kind of order."""
-        rows = self._database.query(
-            "SELECT node_id, payload FROM reports WHERE round <= ? ORDER BY round, node_id, report_id",
-            [round],
-        )
-        return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
+        return self._received("WHERE round <= ?", [round])
 
     def report_ids(self, node_id: str) -> tuple[str, ...]:
         """Every report held from this node."""
@@ -115,6 +166,11 @@ class Inbox:
         """The round's refusals: node_id, report_id, reason."""
         query = "SELECT node_id, report_id, reason FROM refusals WHERE round = ? ORDER BY node_id, reason"
         return list(self._database.query(query, [round]))
+
+    def bytes_up(self, round: int) -> dict[str, int]:
+        """What each node sent in a round: compressed reports and plain texts."""
+        query = "SELECT node_id, sum(bytes) AS bytes FROM uploads WHERE round = ? GROUP BY node_id"
+        return {row["node_id"]: row["bytes"] for row in self._database.query(query, [round])}
 
     def prepare_announcement(self, round: int, announcement: Announcement) -> None:
         """Write down what the next announcing Flower run shall say; replaces an earlier text of the round."""
@@ -157,6 +213,21 @@ class Inbox:
         query = "SELECT max(answered) AS most FROM flower_runs WHERE round = ? AND mode = 'collect'"
         return next((row["most"] or 0 for row in self._database.query(query, [round])), 0)
 
+    def _weigh(self, round: int, node_id: str, item: str, size: int) -> None:
+        self._insert("uploads", {"round": round, "node_id": node_id, "item": item[:64], "bytes": size})
+
+    def _received(self, where: str, values: Sequence[int]) -> list[ReceivedReport]:
+        rows = self._database.query(
+            f"SELECT node_id, payload FROM reports {where} ORDER BY round, node_id, report_id", values
+        )
+        return [ReceivedReport(row["node_id"], wire.decode_report(row["payload"])) for row in rows]
+
+    def _forget_unsupported_texts(self) -> None:
+        """A lesson that no report names any more is forgotten altogether."""
+        named = {counted.id for one in self._received("", []) for counted in one.report.lessons}
+        for lesson_id in set(self.texts()) - named:
+            self._database["texts"].delete(lesson_id)
+
     def _ids(self, table: str, node_id: str) -> tuple[str, ...]:
         query = f"SELECT report_id FROM {table} WHERE node_id = ? AND report_id != '' ORDER BY report_id"
         return tuple(row["report_id"] for row in self._database.query(query, [node_id]))
@@ -169,6 +240,21 @@ class Inbox:
             (
                 "reports",
                 {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
+                ("node_id", "report_id"),
+            ),
+            (
+                "texts",
+                {"lesson_id": str, "lesson": str, "round": int, "at": str},
+                ("lesson_id",),
+            ),
+            (
+                "uploads",
+                {"round": int, "node_id": str, "item": str, "bytes": int, "at": str},
+                ("round", "node_id", "item"),
+            ),
+            (
+                "withdrawals",
+                {"node_id": str, "report_id": str, "round": int, "at": str},
                 ("node_id", "report_id"),
             ),
             (

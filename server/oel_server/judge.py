@@ -1,4 +1,4 @@
-"""Judging by play: the precheck before training, and the gate on the file that ships."""
+"""Judging by play: scores compared, and the gate on the file that ships."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oel_server.merge import Knowledge
 from oel_shared.evaluate import Result, evaluate, paired_difference
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
 from oel_shared.stats import Interval, bootstrap, paired
 
-PRECHECK_GAMES = 12
-"""Practice games per family that are played again with lessons; the gate decides on more."""
 LOOKS = 3
 """How often the gate looks at its results; each look spends an equal part of the round's error."""
 
@@ -34,16 +31,14 @@ class Comparison:
     def as_json(self, before: str, after: str) -> dict[str, Any]:
         """The figures under the names that the stage uses."""
         arms = {before: self.before, after: self.after, "random": self.random}
-        means = {name: _short(arm.mean) for name, arm in arms.items()}
+        means = {name: short(arm.mean) for name, arm in arms.items()}
         ends = {
-            f"{name}_{end}": _short(getattr(arm, end))
-            for name, arm in arms.items()
-            for end in ("low", "high")
+            f"{name}_{end}": short(getattr(arm, end)) for name, arm in arms.items() for end in ("low", "high")
         }
         return means | {
-            "difference": _short(self.difference.mean),
-            "low": _short(self.difference.low),
-            "high": _short(self.difference.high),
+            "difference": short(self.difference.mean),
+            "low": short(self.difference.low),
+            "high": short(self.difference.high),
             "p_value": self.difference.p_value,
             "games": self.games,
             "plays": self.plays,
@@ -71,42 +66,6 @@ def by_family(results: Sequence[Result]) -> dict[str, list[Result]]:
     for result in results:
         families.setdefault(result.family, []).append(result)
     return families
-
-
-def precheck(
-    plays: Sequence[Play],
-    without: Sequence[Played],
-    model: LanguageModel,
-    knowledge: Knowledge,
-    seed: int,
-    on_done: Done | None = None,
-) -> dict[str, Comparison]:
-    """Does the knowledge, in the prompt where it applies, raise the current release's play?
-
-    `plays` and `without` are the practice just played; of up to
-    `PRECHECK_GAMES` games per family one play is played again with lessons.
-    Families without lessons are not compared.
-    """
-    compared = {}
-    for family in knowledge.families:
-        mine = knowledge.used(family)
-        chosen = once_a_game(plays, family)
-        again = [plays[k] for k in chosen]
-        arms: dict[str, Policy] = {"with": ModelPolicy(model, mine), "random": RandomLegal()}
-        played = evaluate(again, arms, on_done).arms
-        before = [result_of(without[k]) for k in chosen]
-        if before:
-            compared[family] = compare(before, played["with"], played["random"], seed)
-    return compared
-
-
-def once_a_game(plays: Sequence[Play], family: str) -> list[int]:
-    """Where the first play of each of a family's first `PRECHECK_GAMES` games stands."""
-    first: dict[str, int] = {}
-    for k, one in enumerate(plays):
-        if one.game.family == family:
-            first.setdefault(one.game.id, k)
-    return list(first.values())[:PRECHECK_GAMES]
 
 
 def result_of(played: Played) -> Result:
@@ -236,5 +195,6 @@ def _interval(results: Sequence[Result], seed: int) -> Interval:
     return bootstrap([r.score for r in results], [r.game for r in results], seed)
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """For people who read the JSON."""
     return round(value, 4)

@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import json
 
-from oel_server import judge
 from oel_server.context import Context
-from oel_server.merge import merge
+from oel_server.knowledge import Knowledge
 from oel_server.practise import PLAYS_PER_GAME
+from oel_server.precheck import Precheck
 from oel_server.records import save_practice
 from oel_server.stages import Json
-from oel_server.teach import distil_items
-from oel_shared import atomic, wire
+from oel_server.teach import distil_items, follow_rates
+from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.lessons import in_words
 from oel_shared.play import ModelPolicy, Played
+
+ABSORBED = 0.95
+"""A lesson that the release follows unasked at this share of the turns in which it applies is absorbed."""
 
 
 def collect(round: Context) -> Json:
     """Ask the devices for their reports."""
     received = round.transport.collect(round.folder.number)
+    sent = round.bytes_up()
     return {
         "reports": len(received),
         "nodes": sorted({r.node_id for r in received}),
-        "bytes_up": sum(len(wire.encode(r.report)) for r in received),
+        "bytes_up": sum(sent.values()),
+        "bytes_up_most": max(sent.values(), default=0),
         "received": [r.id for r in received],
     }
 
 
 def merge_lessons(round: Context) -> Json:
     """Make one knowledge set of all reports so far."""
-    knowledge = merge(round.reports(), round.config.min_devices)
-    lessons = [{**k.model_dump(mode="json"), "text": in_words(k.lesson)} for k in knowledge.lessons]
-    atomic.write_text(round.server / "knowledge.json", json.dumps({"lessons": lessons}, indent=1) + "\n")
-    return {"used": sum(k.used for k in knowledge.lessons), "lessons": lessons}
+    knowledge = round.merged()
+    _write_knowledge(round, knowledge)
+    return {
+        "used": sum(k.used for k in knowledge.lessons),
+        "lessons": _plain(knowledge),
+        "unnamed": len(knowledge.unnamed),
+    }
+
+
+def _write_knowledge(round: Context, knowledge: Knowledge) -> None:
+    content = {"lessons": _plain(knowledge), "unnamed": dict(knowledge.unnamed)}
+    atomic.write_text(round.server / "knowledge.json", json.dumps(content, indent=1) + "\n")
+
+
+def _plain(knowledge: Knowledge) -> list[Json]:
+    return [{**k.model_dump(mode="json"), "text": in_words(k.lesson)} for k in knowledge.lessons]
 
 
 def practise(round: Context) -> Json:
@@ -44,6 +61,7 @@ def practise(round: Context) -> Json:
             round.folder.number, ModelPolicy(round.load_current()), advance
         )
     save_practice(round.practice_file, practice)
+    rates = follow_rates([p.trajectory for p in practice.played], round.merged())
     families: dict[str, list[Played]] = {}
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
@@ -55,23 +73,25 @@ def practise(round: Context) -> Json:
                 "score": round_to_4(sum(p.score for p in played) / len(played)),
             }
             for family, played in families.items()
-        }
+        },
+        "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
     }
 
 
 def precheck(round: Context) -> Json:
-    """Play practice games again with the lessons at hand: do they help at all?"""
+    """Play practice games again with the lessons at hand, and without each in turn: do they help?"""
     practice, knowledge = round.practice(), round.knowledge()
     if not practice.plays:
         # Nothing to play here: whether the lessons move the model at all is left to the gap that distil measures.
-        return {"families": {}, "helps": bool(knowledge.families)}
-    chosen = sum(len(judge.once_a_game(practice.plays, family)) for family in knowledge.families)
-    with progress("precheck", 2 * chosen) as advance:
-        compared = judge.precheck(
-            practice.plays, practice.played, round.load_current(), knowledge, round.config.seed, advance
-        )
+        return {"families": {}, "harmful": {}, "helps": bool(knowledge.families)}
+    check = Precheck(practice.plays, practice.played, round.load_current(), round.config.seed)
+    with progress("precheck", check.episodes(knowledge)) as advance:
+        harmful, knowledge = check.leave_one_out(knowledge, advance)
+        compared = check.families(knowledge, advance)
+    _write_knowledge(round, knowledge)
     return {
         "families": {family: c.as_json("without", "with") for family, c in compared.items()},
+        "harmful": harmful,
         "helps": any(c.difference.mean > 0 for c in compared.values()),
     }
 

@@ -1,152 +1,165 @@
-"""Merging: the lessons of all devices become one knowledge set, with who supports them and what is used."""
+"""Merging: the counts of all devices become one knowledge set. Nothing is rewritten, nothing thrown away.
+
+Lessons meet by their ids, which are exact; likeness decides nothing. A lesson that is not used stays, with its
+evidence and the reason.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oel_shared.lessons import is_template
-from oel_shared.stats import wilson
+from oel_server.knowledge import Knowledge, KnownLesson, Standing
+from oel_server.pooling import capped, lift_bounds, pooled, strength, trimmed
+from oel_shared.lessons import generality, is_template
 from oel_shared.transport import ReceivedReport
-from oel_shared.wire import Evidence, Frozen, Lesson
+from oel_shared.wire import Evidence, Lesson
 
 MAX_USED = 8
 """Lessons used per family: the prompt holds one at a time, and a long tail only adds noise."""
-
-
-class KnownLesson(Frozen):
-    """A lesson with its pooled evidence and its standing."""
-
-    lesson: Lesson
-    evidence: Evidence
-    devices: int
-    """Authenticated nodes whose reports support it, counted once each over all rounds."""
-    releases: tuple[str, ...]
-    """Releases that were played when it was seen."""
-    lift_low: float
-    """Lower 95 % bound of how much more often good news followed it than what was done instead."""
-    strength: float
-    """Lower 95 % bound of how often good news followed it: the order in which lessons are tried."""
-    used: bool
-    reason: str
-    """Why it is not used; empty if it is."""
+RETIRING_TURNS = 20
+"""Turns with the newest release, followed and not, that it takes to retire a lesson."""
+STEPS_OF_STRENGTH = 5
+"""Lessons are ranked by fifths of strength, then the more particular first: finer would follow noise, or a liar."""
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
-    """All lessons ever reported, strongest first."""
+class Sighting:
+    """A lesson in one device's counts of one release."""
 
-    lessons: tuple[KnownLesson, ...]
-
-    def used(self, family: str) -> tuple[Lesson, ...]:
-        """What a teacher gets for a family, in the order in which lessons are tried."""
-        return tuple(k.lesson for k in self.lessons if k.used and k.lesson.family == family)
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """Families with at least one used lesson."""
-        return tuple(sorted({k.lesson.family for k in self.lessons if k.used}))
-
-    def without(self, family: str, reason: str) -> Knowledge:
-        """The same knowledge with no lesson of `family` in use."""
-        return Knowledge(
-            tuple(
-                k.model_copy(update={"used": False, "reason": reason})
-                if k.used and k.lesson.family == family
-                else k
-                for k in self.lessons
-            )
-        )
+    node: str
+    release: str
+    evidence: Evidence
 
 
-def merge(received: Sequence[ReceivedReport], min_devices: int) -> Knowledge:
+def merge(
+    received: Sequence[ReceivedReport],
+    texts: Mapping[str, Lesson],
+    min_devices: int,
+    newest: str | None = None,
+) -> Knowledge:
     """The knowledge in all reports received so far, of all rounds. Pure; the order of reports is no matter.
 
-    A report counts all that a device played with one release so far, so of the reports of a device on a
-    release only the fullest counts, and a device's counts add up over releases. Support is counted by node
+    A report counts all that a device played of a family with one release so far, so of the reports of a device
+    on a release only the fullest counts, and a device's counts add up over releases. Support is counted by node
     id, which Flower authenticates, never by what a report claims.
+
+    Args:
+        texts: the lessons behind ids, as far as they were revealed.
+        newest: the release that devices play now; None while that is the base.
     """
-    seen: dict[str, list[tuple[str, str, Evidence]]] = {}
-    lessons: dict[str, Lesson] = {}
-    for one in _fullest(received):
-        for item in one.report.lessons:
-            lessons[item.lesson.id] = item.lesson
-            seen.setdefault(item.lesson.id, []).append((one.node_id, one.report.release, item.evidence))
-    known = [_known(lessons[key], sightings, min_devices) for key, sightings in seen.items()]
-    ranked = sorted(known, key=lambda k: (-k.strength, k.lesson.cue, k.lesson.id))
-    return Knowledge(tuple(_capped(_one_per_template(ranked))))
+    fullest = _fullest(received)
+    seen: dict[str, list[Sighting]] = {}
+    players: dict[str, set[str]] = {}
+    for one in fullest:
+        report = one.report
+        players.setdefault(report.family, set()).add(one.node_id)
+        for item in report.lessons:
+            text = texts.get(item.id)
+            # A lesson under another family than its own is a forgery or a slip; it counts for nothing.
+            if text is None or text.family == report.family:
+                sighting = Sighting(one.node_id, report.release, item.evidence)
+                seen.setdefault(item.id, []).append(sighting)
+    known = [
+        _known(texts[key], sightings, sorted(players[texts[key].family]), min_devices, newest or "base")
+        for key, sightings in seen.items()
+        if key in texts
+    ]
+    unnamed = {key: _supporters(seen[key]) for key in sorted(seen) if key not in texts}
+    return Knowledge(tuple(_capped(_without_rivals(sorted(known, key=_rank)))), unnamed)
+
+
+def _rank(known: KnownLesson) -> tuple[int, int, str, str]:
+    lesson = known.lesson
+    return -int(known.strength * STEPS_OF_STRENGTH), generality(lesson.template), lesson.cue, lesson.id
 
 
 def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
-    """Of each node's reports on each release the one of most episodes."""
-    best: dict[tuple[str, str], ReceivedReport] = {}
+    """Of each node's reports on a family and release the one of most episodes."""
+    best: dict[tuple[str, str, str], ReceivedReport] = {}
     for one in received:
-        key = (one.node_id, one.report.release)
-        known = best.get(key)
-        if known is None or _fullness(one) > _fullness(known):
+        key = (one.node_id, one.report.release, one.report.family)
+        if key not in best or _fullness(one) > _fullness(best[key]):
             best[key] = one
     return list(best.values())
 
 
 def _fullness(one: ReceivedReport) -> tuple[int, str]:
-    return sum(one.report.episodes.values()), one.id
+    return one.report.episodes, one.id
 
 
-def _known(lesson: Lesson, sightings: Sequence[tuple[str, str, Evidence]], min_devices: int) -> KnownLesson:
-    evidence = _pooled([e for _, _, e in sightings])
-    devices = len({node for node, _, e in sightings if e.supports > 0})
-    lift_low = lift_lower_bound(evidence)
-    reason = ""
-    if not is_template(lesson.template):
-        reason = "its template has a slot that this server does not know"
-    elif devices < min_devices:
-        reason = f"supported by {devices} of at least {min_devices} devices"
-    elif lift_low <= 0:
-        reason = "following it is not surely better than what was done instead"
-    followed = evidence.supports + evidence.contradictions
+def _known(
+    lesson: Lesson, sightings: Sequence[Sighting], players: Sequence[str], min_devices: int, newest: str
+) -> KnownLesson:
+    by_node = _by_node(sightings)
+    firm = trimmed(by_node, players, min_devices)
+    low, _ = lift_bounds(firm)
+    standing, reason = _standing(lesson, sightings, low, players, min_devices, newest)
     return KnownLesson(
         lesson=lesson,
-        evidence=evidence,
-        devices=devices,
-        releases=tuple(sorted({release for _, release, _ in sightings})),
-        lift_low=round(lift_low, 6),
-        strength=round(wilson(evidence.supports, followed).low if followed else 0.0, 6),
-        used=not reason,
+        evidence=pooled(by_node.values()),
+        devices=_supporters(sightings),
+        releases=tuple(sorted({s.release for s in sightings})),
+        lift_low=round(low, 6),
+        strength=round(strength(firm), 6),
+        standing=standing,
         reason=reason,
     )
 
 
-def _pooled(items: Sequence[Evidence]) -> Evidence:
-    limit = 1_000_000
-    names: Mapping[str, object] = Evidence.model_fields
-    return Evidence(**{name: min(limit, sum(getattr(e, name) for e in items)) for name in names})
+def _standing(
+    lesson: Lesson,
+    sightings: Sequence[Sighting],
+    lift_low: float,
+    players: Sequence[str],
+    min_devices: int,
+    newest: str,
+) -> tuple[Standing, str]:
+    if not is_template(lesson.template):
+        return "unreadable", "its template has a slot that this server does not know"
+    if (devices := _supporters(sightings)) < min_devices:
+        return "waiting", f"supported by {devices} of at least {min_devices} devices"
+    if _stopped_helping([s for s in sightings if s.release == newest], players, min_devices):
+        return "retired", f"with {newest}, what was done instead is followed by good news more often"
+    if lift_low <= 0:
+        return "unproven", "following it is not surely better than what was done instead"
+    return "used", ""
 
 
-def lift_lower_bound(evidence: Evidence) -> float:
-    """Lower 95 % bound of P(good news | followed) - P(good news | declined).
-
-    Where nothing was declined there is nothing to compare with, so nothing is known: -1.
-    Source: Newcombe 1998, method 10 (hybrid score interval), from two Wilson intervals.
-    """
-    followed = evidence.supports + evidence.contradictions
-    declined = evidence.declined_good + evidence.declined_bad
-    if not followed or not declined:
-        return -1.0
-    a, b = wilson(evidence.supports, followed), wilson(evidence.declined_good, declined)
-    return float(a.mean - b.mean - ((a.mean - a.low) ** 2 + (b.high - b.mean) ** 2) ** 0.5)
+def _stopped_helping(sightings: Sequence[Sighting], players: Sequence[str], min_devices: int) -> bool:
+    now = trimmed(_by_node(sightings), players, min_devices)
+    followed = now.supports + now.contradictions
+    declined = now.declined_good + now.declined_bad
+    return min(followed, declined) >= RETIRING_TURNS and lift_bounds(now)[1] < 0
 
 
-def _one_per_template(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
-    """Of a template's two cues only the stronger is used."""
-    taken: set[tuple[str, str]] = set()
-    kept = []
+def _by_node(sightings: Sequence[Sighting]) -> dict[str, Evidence]:
+    nodes: dict[str, list[Evidence]] = {}
+    for s in sightings:
+        nodes.setdefault(s.node, []).append(s.evidence)
+    return {node: capped(pooled(items)) for node, items in sorted(nodes.items())}
+
+
+def _supporters(sightings: Sequence[Sighting]) -> int:
+    return len({s.node for s in sightings if s.evidence.supports})
+
+
+def _without_rivals(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
+    """Of the lessons about one template only the best supported is used; the others stay beside it."""
+    best: dict[tuple[str, str], KnownLesson] = {}
     for k in ranked:
         key = (k.lesson.family, k.lesson.template)
-        twice = k.used and key in taken
-        taken |= {key} if k.used else set()
-        reason = "the same template with another cue is stronger"
-        kept.append(k.model_copy(update={"used": False, "reason": reason}) if twice else k)
-    return kept
+        if k.used and (key not in best or k.lift_low > best[key].lift_low):
+            best[key] = k
+    return [_beside(k, best.get((k.lesson.family, k.lesson.template))) for k in ranked]
+
+
+def _beside(known: KnownLesson, best: KnownLesson | None) -> KnownLesson:
+    if best is None or not known.used or known is best:
+        return known
+    if known.lesson.advice != best.lesson.advice:
+        return known.put_aside("rival", f'its opposite, "{best.lesson.advice}", is better supported')
+    return known.put_aside("rival", "the same template with another cue is better supported")
 
 
 def _capped(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
@@ -155,7 +168,7 @@ def _capped(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
     for k in ranked:
         family = k.lesson.family
         counts[family] = counts.get(family, 0) + k.used
-        reason = f"{MAX_USED} lessons of its family are stronger"
         over = k.used and counts[family] > MAX_USED
-        kept.append(k.model_copy(update={"used": False, "reason": reason}) if over else k)
+        reason = f"{MAX_USED} lessons of its family are stronger"
+        kept.append(k.put_aside("rival", reason) if over else k)
     return kept

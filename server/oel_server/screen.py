@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oel_server.merge import Knowledge
+from oel_server.knowledge import Knowledge
 from oel_server.package.candidates import Candidate
 from oel_server.practise import Practice, PracticePrompt
+from oel_server.teach import teacher_hints
 from oel_shared.errors import StateError
-from oel_shared.lessons import hints
 from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.play import Probabilities, softmax
 from oel_shared.prompts import prompt
@@ -37,7 +37,7 @@ def teacher_states(practice: Practice, knowledge: Knowledge, seed: int) -> list[
     Raises: StateError if no lesson applies in any practice state.
     """
     for prompts in (practice.screening, practice.prompts):
-        taught = [p for p in prompts if hints(p.state, knowledge.used(p.family))]
+        taught = [p for p in prompts if teacher_hints(p, knowledge)]
         if taught:
             order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
             return [taught[i] for i in sorted(order)]
@@ -49,9 +49,7 @@ def choices(
 ) -> list[Probabilities]:
     """The model's distribution in each state, with the lessons that apply if `knowledge` is given."""
     queries = [
-        ChoiceQuery(
-            prompt(p.state, hints(p.state, knowledge.used(p.family)) if knowledge else ()), p.state.actions
-        )
+        ChoiceQuery(prompt(p.state, teacher_hints(p, knowledge) if knowledge else ()), p.state.actions)
         for p in prompts
     ]
     scored = [s for i in range(0, len(queries), BATCH) for s in model.score(queries[i : i + BATCH])]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from oel_server.merge import Knowledge
+from oel_server.knowledge import Knowledge
 from oel_server.practise import PracticePrompt
-from oel_shared.lessons import hints
+from oel_shared.lessons import hints, matching_actions
 from oel_shared.model import Message
 from oel_shared.prompts import prompt
+from oel_shared.types import Trajectory
 
 if TYPE_CHECKING:
     from oel_server.learner.items import DistilItem
 
 Render = Callable[[Sequence[Message]], str]
+ENOUGH_TURNS = 20
 
 
 def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render: Render) -> list[DistilItem]:
@@ -28,9 +30,33 @@ def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render
     return [
         DistilItem(
             student=render(prompt(p.state)),
-            teacher=render(prompt(p.state, hints(p.state, knowledge.used(p.family)))),
+            teacher=render(prompt(p.state, teacher_hints(p, knowledge))),
             choices=p.state.actions,
             group=p.family,
         )
         for p in prompts
     ]
+
+
+def teacher_hints(practised: PracticePrompt, knowledge: Knowledge) -> tuple[str, ...]:
+    """What the teacher's prompt says in a practice state."""
+    return hints(practised.state, knowledge.used(practised.family), knowledge.silent)
+
+
+def follow_rates(episodes: Sequence[Trajectory], knowledge: Knowledge) -> dict[str, float]:
+    """How often each used lesson was followed where it is the first to apply, by id.
+
+    Args:
+        episodes: play of the current release without lessons. A lesson that applied at fewer than
+            `ENOUGH_TURNS` turns is left out.
+    """
+    followed: dict[str, list[bool]] = {}
+    for episode in episodes:
+        lessons = knowledge.used(episode.family)
+        for turn in episode.turns:
+            for lesson in lessons:
+                if hints(turn.state, (lesson,)):
+                    hit = turn.action in matching_actions(lesson, turn.state)
+                    followed.setdefault(lesson.id, []).append(hit)
+                    break
+    return {key: sum(hits) / len(hits) for key, hits in followed.items() if len(hits) >= ENOUGH_TURNS}

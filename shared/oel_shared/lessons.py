@@ -27,23 +27,35 @@ _OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east",
 
 
 def matching_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
-    """The legal actions that the lesson advises in this state; empty where it does not apply."""
+    """The legal actions that the lesson advises in this state; empty where it does not apply.
+
+    To avoid some is to take one of the others: a small model does what it is told not to (lab log).
+    """
     pattern, slots = _compiled(lesson.template)
-    return tuple(
+    matching = tuple(
         action
         for action in state.actions
         if (found := pattern.fullmatch(action))
         and all(_fits(slot, value, state) for slot, value in zip(slots, found.groups(), strict=True))
         and not (lesson.cue == "fresh" and action in state.history)
     )
+    if lesson.advice == "do" or not matching:
+        return matching
+    return tuple(action for action in state.actions if action not in matching)
 
 
-def hints(state: State, lessons: Sequence[Lesson]) -> tuple[str, ...]:
-    """The lessons that apply here, best first as given, as sentences for `prompts.prompt`."""
+def hints(state: State, lessons: Sequence[Lesson], silent: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """The lessons that apply here, best first as given, as sentences for `prompts.prompt`.
+
+    Args:
+        silent: ids of lessons that the model follows unasked; where one applies, nothing more is said.
+    """
     said: list[str] = []
     for lesson in lessons:
         actions = matching_actions(lesson, state)
         if 0 < len(actions) <= ACTIONS_NAMED and len(actions) < len(state.actions):
+            if lesson.id in silent:
+                break
             said.append(hint(actions))
         if len(said) == HINTS_SHOWN:
             break
@@ -58,8 +70,18 @@ def hint(actions: Sequence[str]) -> str:
 
 def in_words(lesson: Lesson) -> str:
     """The lesson for people: `cooking: when "eat meal" is possible, do it`."""
+    if lesson.family == "chat":
+        about = "" if lesson.cue == "chat" else f" about {lesson.cue}"
+        return f'chat: in talk{about}, {lesson.advice} "{lesson.template}"'
+    what = "do it" if lesson.advice == "do" else "do something else"
     again = ", unless already done" if lesson.cue == "fresh" else ""
-    return f'{lesson.family}: when "{lesson.template}" is possible, do it{again}'
+    return f'{lesson.family}: when "{lesson.template}" is possible, {what}{again}'
+
+
+def generality(template: str) -> int:
+    """How much a template leaves open: a slot that may be anything counts for more than one that says what."""
+    slots = re.findall(r"\{([^}]*)\}", template)
+    return sum(2 if slot == "any" else 1 for slot in slots)
 
 
 def is_template(text: str) -> bool:

@@ -46,10 +46,12 @@ class ModelPolicy:
 
     model: LanguageModel
     lessons: Sequence[Lesson] = ()
+    silent: frozenset[str] = frozenset()
+    """See `lessons.hints`."""
 
     def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
         """See `Policy`."""
-        queries = [ChoiceQuery(prompt(s, hints(s, self.lessons)), s.actions) for s in states]
+        queries = [ChoiceQuery(prompt(s, hints(s, self.lessons, self.silent)), s.actions) for s in states]
         return [softmax(scores) for scores in self.model.score(queries)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from oel_client.outbox import Outbox
+from made_reports import put, report_of
 from oel_shared import wire
 from oel_shared.transport import ReceivedReport
 
@@ -17,6 +17,8 @@ TEMPLATES = (
     "prepare meal",
     "eat meal",
 )
+
+LESSONS = tuple(wire.Lesson.of("cooking", template) for template in TEMPLATES)
 
 
 def scripted_report(device: int, seed: int) -> wire.Report:
@@ -32,17 +34,15 @@ def scripted_report(device: int, seed: int) -> wire.Report:
             supports=supports,
             contradictions=episodes - supports,
         )
-        lesson = wire.Lesson.of("cooking", template)
-        lessons.append(wire.ReportedLesson(lesson=lesson, evidence=evidence))
-    return wire.Report(release="base", episodes={"cooking": 40}, lessons=tuple(lessons))
+        lessons.append((wire.Lesson.of("cooking", template), evidence))
+    return report_of(*lessons, family="cooking", episodes=40)
 
 
 def make_devices(root: Path, count: int, seed: int) -> dict[str, Path]:
     """Device folders by name, one report waiting in each."""
     homes = {f"device-{number}": root / f"device-{number}" for number in range(count)}
     for number, home in enumerate(homes.values()):
-        report = scripted_report(number, seed)
-        Outbox(home).put(wire.digest(report), wire.encode(report))
+        put(home, scripted_report(number, seed), LESSONS)
     return homes
 
 

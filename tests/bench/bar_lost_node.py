@@ -54,7 +54,9 @@ def one_dies(root: Path, seed: int) -> dict[str, object]:
     ):
         stop = threading.Event()
         killed = pool.submit(kill_when_asked, nodes[f"device-{victim}"], stop)
-        transport = FlowerTransport(root / "server", link.address, min_nodes=NODES, deadline=DEADLINE)
+        transport = FlowerTransport(
+            root / "server", link.address, min_nodes=NODES, min_devices=2, deadline=DEADLINE
+        )
         start = time.monotonic()
         try:
             received = transport.collect(1)
@@ -76,7 +78,9 @@ def nobody_there(root: Path) -> dict[str, object]:
     """A SuperLink and no SuperNode."""
     (root / "server").mkdir(parents=True)
     with superlink(root / "flower") as link:
-        transport = FlowerTransport(root / "server", link.address, min_nodes=1, deadline=EMPTY_DEADLINE)
+        transport = FlowerTransport(
+            root / "server", link.address, min_nodes=1, min_devices=2, deadline=EMPTY_DEADLINE
+        )
         start = time.monotonic()
         try:
             transport.collect(1)

@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
 
-from oel_client.session import deal, extract_report, play_deals, set_up
+from oel_client.session import deal, extract_reports, play_deals, set_up
 from oel_client.store import DeviceStore
 from oel_fleet.in_process import InProcessTransport
 from oel_fleet.processes import interrupted_by_sigterm, superlink, supernodes
 from oel_server.flower_transport import FlowerTransport
 from oel_server.inbox import Inbox
-from oel_server.merge import Knowledge, merge
+from oel_server.knowledge import Knowledge
+from oel_server.merge import merge
 from oel_shared import wire
 from oel_shared.transport import Transport
 from scripted_model import ScriptedModel
@@ -51,10 +52,11 @@ def fond_of_keys(prompt: str, choice: str) -> float:
 
 def learn(home: Path, model: Path, seed: int) -> None:
     """A device from nothing to a report in its outbox, by the code behind `oel client init, play, extract`."""
-    set_up(home, {"model": str(model), "environments": (SPEC,), "threads": 1}, seed)
+    given = {"model": str(model), "environments": (SPEC,), "threads": 1, "share": "auto"}
+    config, _ = set_up(home, given, seed)
     store, player = DeviceStore(home), ScriptedModel(fond_of_keys)
     play_deals(store, deal(store, (SPEC,), EPISODES, seed), player, "base")
-    extract_report(home, store, player)
+    extract_reports(home, store, player, config)
 
 
 def make_fleet(root: Path, count: int, model: Path, seed: int) -> dict[str, Path]:
@@ -69,7 +71,7 @@ def one_round(server: Path, transport: Transport) -> tuple[Knowledge, int, int]:
     """Reports up, merged, acknowledgements down; the knowledge, and how many reported and heard."""
     received = transport.collect(1)
     with closing(Inbox(server)) as inbox:
-        knowledge = merge(inbox.reports_up_to(1), MIN_DEVICES)
+        knowledge = merge(inbox.reports_up_to(1), inbox.texts(), MIN_DEVICES)
     heard = transport.announce(1, None, [item.id for item in received])
     return knowledge, len({item.node_id for item in received}), heard
 
@@ -77,7 +79,9 @@ def one_round(server: Path, transport: Transport) -> tuple[Knowledge, int, int]:
 def in_process(server: Path, homes: Mapping[str, Path]) -> tuple[Knowledge, int, int]:
     """A round without any process."""
     server.mkdir()
-    return one_round(server, InProcessTransport(server, dict(enumerate(homes.values(), start=10))))
+    return one_round(
+        server, InProcessTransport(server, dict(enumerate(homes.values(), start=10)), MIN_DEVICES)
+    )
 
 
 def over_supernodes(server: Path, homes: Mapping[str, Path]) -> tuple[Knowledge, int, int]:
@@ -85,7 +89,10 @@ def over_supernodes(server: Path, homes: Mapping[str, Path]) -> tuple[Knowledge,
     server.mkdir()
     flower = server.parent / "flower"
     with superlink(flower) as link, supernodes(flower, link.address, homes):
-        return one_round(server, FlowerTransport(server, link.address, min_nodes=len(homes), deadline=90))
+        return one_round(
+            server,
+            FlowerTransport(server, link.address, min_nodes=len(homes), min_devices=MIN_DEVICES, deadline=90),
+        )
 
 
 def as_bytes(knowledge: Knowledge) -> bytes:

@@ -96,6 +96,8 @@ def learn(device: Device, tool: str, model: Path, logs: Path) -> None:
         device.seed,
         "--threads",
         1,
+        "--share",
+        "auto",
     )
     oel(logs, name, "client", "play", *at, "--episodes", EPISODES)
     oel(logs, name, "client", "extract", *at)
@@ -108,7 +110,7 @@ def federate(root: Path, devices: Sequence[Device], model: Path) -> Recorded:
     oel(
         logs, "server", "server", "init", "--dir", server, "--model", model, "--env", "scripted?rooms=3",
         "--superlink", f"{LOOPBACK}:{superlink}", "--url", f"http://{LOOPBACK}:{files}",
-        "--min-nodes", len(devices), "--threads", 1,
+        "--min-nodes", len(devices), "--min-devices", 2, "--threads", 1,
     )  # fmt: skip
     run = [sys.executable, "-m", "oel_shared.cli"]
     with ExitStack() as stack:
@@ -159,7 +161,7 @@ def search_server(root: Path, recorded: Recorded, search: Search) -> dict[str, i
 def templates(root: Path) -> set[str]:
     """Every template that reached the server."""
     with closing(Inbox(root / "server")) as inbox:
-        return {item.lesson.template for r in inbox.reports_up_to(1) for item in r.report.lessons}
+        return {lesson.template for lesson in inbox.texts().values()}
 
 
 def only_public_words_and_slots(found: set[str], tool: str) -> bool:

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from oel_client.config import load
 from oel_client.outbox import Outbox
 from oel_shared import wire
 from oel_shared.cli import run
@@ -29,6 +30,7 @@ def oel(run_oel) -> Oel:
 @pytest.fixture
 def device(oel, home, tiny_llama):
     oel("init", "--home", home, "--model", tiny_llama, "--env", SPEC, "--seed", 3, "--threads", 1)
+    assert load(home).share == "ask"
     return home
 
 
@@ -38,24 +40,28 @@ def test_the_commands_lead_from_nothing_to_a_report(oel, device):
     assert played["families"]["scripted"]["episodes"] == 12
     extracted = json.loads(oel("extract", "--home", device, "--json"))
     (parcel,) = Outbox(device).all()
-    assert (extracted["report"], extracted["bytes"]) == (parcel.report_id, len(parcel.payload))
+    (reported,) = extracted["reports"]
+    assert (reported["report"], reported["family"]) == (parcel.report_id, "scripted")
+    assert reported["bytes"] == extracted["bytes"] == len(parcel.payload)
     assert json.loads(oel("lessons", "--home", device, "--json"))["lessons"] == extracted["lessons"]
     status = json.loads(oel("status", "--home", device, "--json"))
     assert status["episodes"][0]["episodes"] == 12
-    assert status["outbox"] == {"waiting": 1}
+    assert status["outbox"] == {"held": 1}
     assert status["lessons"] == len(extracted["lessons"])
 
 
 def test_every_command_speaks_to_people_too(oel, device):
     assert "scripted: won" in oel("play", "--home", device, "--episodes", 12)
-    assert f"oel client outbox --home {device}" in oel("extract", "--home", device)
+    assert "waits for your yes" in oel("extract", "--home", device)
     for command, says in (
         ("lessons", "scripted: when " if wire_lessons(device) else "no lessons"),
-        ("outbox", '"schema_version": 1'),
-        ("status", "1 waiting"),
+        ("outbox show", '"schema_version":2'),
+        ("outbox list", "held"),
+        ("ledger", "nothing has left this device"),
+        ("status", "1 held"),
         ("update", "nothing new"),
     ):
-        assert says in oel(command, "--home", device)
+        assert says in oel(*command.split(), "--home", device)
 
 
 def wire_lessons(home) -> int:
@@ -63,14 +69,17 @@ def wire_lessons(home) -> int:
 
 
 def test_the_outbox_shows_exactly_what_leaves(oel, device):
-    assert json.loads(oel("outbox", "--home", device, "--json")) == {"reports": []}
+    assert json.loads(oel("outbox", "show", "--home", device, "--json")) == {"reports": []}
     oel("play", "--home", device, "--episodes", 12)
     oel("extract", "--home", device)
     (parcel,) = Outbox(device).all()
-    (shown,) = json.loads(oel("outbox", "--home", device, "--json"))["reports"]
+    (shown,) = json.loads(oel("outbox", "show", "--home", device, "--json"))["reports"]
     report = wire.decode_report(parcel.payload)
-    assert shown["content"] == json.loads(wire.canonical_json(report))
-    assert (shown["state"], shown["bytes"]) == ("waiting", len(parcel.payload))
+    assert shown["content"].encode() == wire.canonical_json(report)
+    assert (shown["state"], shown["bytes"]) == ("held", len(parcel.payload))
+    assert [one["id"] for one in shown["lessons"]] == [one.id for one in report.lessons]
+    texts = [one.lesson for one in Outbox(device).contents(parcel.report_id)]
+    assert [one["text"] for one in shown["lessons"]] == texts
 
 
 def test_init_draws_a_seed_and_takes_the_default_tasks(oel, home, tiny_llama):
@@ -96,10 +105,25 @@ def test_the_home_may_come_from_the_environment(oel, device, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["play", "extract", "lessons", "outbox", "join", "update", "rollback", "status"]
+    "command",
+    [
+        "play",
+        "extract",
+        "lessons",
+        "outbox list",
+        "outbox show",
+        "outbox approve",
+        "outbox deny",
+        "ledger",
+        "forget --all",
+        "join",
+        "update",
+        "rollback",
+        "status",
+    ],
 )
 def test_a_folder_that_is_no_device_is_one_line(oel, home, command):
-    assert "oel client init" in oel(command, "--home", home, code=1)
+    assert "oel client init" in oel(*command.split(), "--home", home, code=1)
     assert not home.exists()
 
 

@@ -4,67 +4,180 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oel_client.outbox import Outbox
+import pytest
+
+from oel_client.outbox import Content, Outbox, Parcel, State
+from oel_shared.errors import StateError
+
+LESSON = Content("1" * 16, '{"the": "text"}')
+
+
+def parcel(name: str, state: State = "waiting", payload: bytes = b"x", release: str = "") -> Parcel:
+    # Each of a release of its own, so that none takes another's place.
+    return Parcel(name, payload, "toy", release or name, f"2026-01-0{ord(name[0]) - 96}", state, None)
+
+
+def put(outbox: Outbox, *names: str, state: State = "waiting") -> None:
+    for name in names:
+        assert outbox.put(parcel(name, state), [LESSON])
+
+
+def send(outbox: Outbox, *names: str, round: int = 1) -> None:
+    outbox.mark_sent([p for p in outbox.all() if p.report_id in names], round)
 
 
 def ids(outbox: Outbox, limit: int = 9) -> list[str]:
-    return [parcel.report_id for parcel in outbox.next(limit)]
+    return [found.report_id for found in outbox.next(limit)]
+
+
+def states(outbox: Outbox) -> dict[str, str]:
+    return {found.report_id: found.state for found in outbox.all()}
 
 
 def test_bytes_leave_exactly_as_they_were_put(tmp_path: Path) -> None:
     payload = bytes(range(256))
-    Outbox(tmp_path).put("a", payload)
-    assert [parcel.payload for parcel in Outbox(tmp_path).next(1)] == [payload]
+    Outbox(tmp_path).put(parcel("a", payload=payload), [])
+    assert [found.payload for found in Outbox(tmp_path).next(1)] == [payload]
 
 
 def test_the_same_report_is_kept_once(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    assert outbox.put("a", b"first")
-    assert not outbox.put("a", b"second")
-    assert [parcel.payload for parcel in outbox.all()] == [b"first"]
+    put(outbox, "a")
+    assert not outbox.put(parcel("a", payload=b"second"), [])
+    assert [found.payload for found in outbox.all()] == [b"x"]
+
+
+def test_what_waits_for_a_yes_does_not_leave_before_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b", state="held")
+    assert ids(outbox) == []
+    outbox.decide("a", approve=True)
+    outbox.decide("b", approve=False)
+    assert ids(outbox) == ["a"]
+    assert states(outbox) == {"a": "waiting", "b": "denied"}
+    outbox.decide("b", approve=True)
+    assert ids(outbox) == ["a", "b"]
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_what_has_left_cannot_be_decided_any_more(tmp_path: Path, approve: bool) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    send(outbox, "a")
+    with pytest.raises(StateError, match=r"report a is sent.*forget"):
+        outbox.decide("a", approve)
+    with pytest.raises(StateError, match="no report z"):
+        outbox.decide("z", approve)
+
+
+def test_a_newer_report_replaces_only_what_has_not_left(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    for name, gone in (("a", True), ("b", False), ("c", False)):
+        outbox.put(parcel(name, release="base"), [])
+        if gone:
+            send(outbox, name)
+    assert states(outbox) == {"a": "sent", "c": "waiting"}
+
+
+def test_an_edited_report_takes_the_place_of_the_one_it_was(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", state="held")
+    outbox.replace("a", parcel("b", "held"), [])
+    assert states(outbox) == {"b": "held"}
+    assert outbox.contents("a") == outbox.contents("b") == ()
+    outbox.decide("b", approve=True)
+    send(outbox, "b")
+    with pytest.raises(StateError, match="report b is sent"):
+        outbox.replace("b", parcel("c"), [])
 
 
 def test_a_sent_report_is_sent_again_until_the_server_acknowledges_it(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    outbox.put("a", b"1")
-    outbox.mark_sent(["a"], round=1)
+    put(outbox, "a")
+    send(outbox, "a")
     assert ids(outbox) == ["a"]
     assert outbox.settle(["a", "somebody else's"]) == 1
     assert ids(outbox) == []
 
 
 def test_reports_that_never_left_go_before_those_sent_already(tmp_path: Path) -> None:
-    times = iter("123")
-    outbox = Outbox(tmp_path, clock=lambda: next(times))
-    for name in "abc":
-        outbox.put(name, b"x")
-    outbox.mark_sent(["a"], round=1)
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b", "c")
+    send(outbox, "a")
     assert ids(outbox) == ["b", "c", "a"]
     assert ids(outbox, limit=1) == ["b"]
 
 
 def test_a_refused_report_is_not_sent_again_and_stays_visible(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    outbox.put("a", b"x")
+    put(outbox, "a")
     outbox.settle([], refused=["a"])
     assert ids(outbox) == []
-    assert [parcel.state for parcel in outbox.all()] == ["refused"]
+    assert states(outbox) == {"a": "refused"}
 
 
 def test_settling_is_final(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    outbox.put("a", b"x")
+    put(outbox, "a")
     outbox.settle(["a"])
     outbox.settle([], refused=["a"])
-    outbox.mark_sent(["a"], round=2)
-    assert [(parcel.state, parcel.round) for parcel in outbox.all()] == [("acknowledged", None)]
+    send(outbox, "a", round=2)
+    assert [(found.state, found.round) for found in outbox.all()] == [("acknowledged", None)]
+
+
+def test_a_text_leaves_only_after_a_report_that_names_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    assert outbox.give_texts([LESSON.lesson_id], round=1) == ()
+    send(outbox, "a")
+    assert outbox.give_texts([LESSON.lesson_id, "2" * 16], round=1) == (LESSON.lesson,)
+    outbox.withdraw(["a"])
+    assert outbox.give_texts([LESSON.lesson_id], round=2) == ()
+
+
+def test_the_ledger_has_a_line_for_all_that_left_and_for_nothing_else(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, clock=lambda: "now")
+    put(outbox, "a", "b")
+    put(outbox, "c", state="held")
+    send(outbox, "a")
+    send(outbox, "a")  # a crash, and the same round asks again
+    outbox.give_texts([LESSON.lesson_id], round=1)
+    send(outbox, "a", round=2)
+    outbox.note_withdrawals(["a"], round=3)
+    lines = [(left.round, left.kind, left.id, left.bytes) for left in outbox.ledger()]
+    assert lines == [
+        (1, "report", "a", 1),
+        (1, "text", LESSON.lesson_id, len(LESSON.lesson)),
+        (2, "report", "a", 1),
+        (3, "withdrawal", "a", 1),
+    ]
+
+
+def test_withdrawing_keeps_back_what_is_here_and_takes_back_what_left(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b", "c")
+    send(outbox, "a", "b")
+    outbox.settle(["b"])
+    assert outbox.withdraw(["a", "b", "c"]) == 3
+    assert states(outbox) == {"a": "withdrawn", "b": "withdrawn", "c": "denied"}
+    assert outbox.withdrawn() == ("a", "b")
+    assert outbox.withdraw(["a", "c"]) == 0
+    assert ids(outbox) == []
+
+
+def test_the_ledger_knows_in_which_release_a_lesson_ended(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.note_taught("r1", [LESSON.lesson_id])
+    outbox.note_taught("r1", [LESSON.lesson_id])
+    assert outbox.taught() == (("r1", LESSON.lesson_id),)
 
 
 def test_a_report_survives_a_kill_right_after_put(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom oel_client.outbox import Outbox\n"
-        "Outbox(Path(sys.argv[1])).put('a', b'kept')\nos.kill(os.getpid(), 9)\n"
+        "import os, sys\nfrom pathlib import Path\nfrom oel_client.outbox import Outbox, Parcel\n"
+        "Outbox(Path(sys.argv[1])).put(Parcel('a', b'kept', 'f', 'base', 'now', 'waiting', None), [])\n"
+        "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert done.returncode == -9
-    assert [parcel.payload for parcel in Outbox(tmp_path).all()] == [b"kept"]
+    assert [found.payload for found in Outbox(tmp_path).all()] == [b"kept"]

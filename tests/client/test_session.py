@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import random
-import string
-
 import pytest
 
 from oel_client import session
-from oel_client.extract import Found
+from oel_client.config import load
 from oel_client.installation import point_to
 from oel_client.outbox import Outbox
-from oel_client.session import deal, extract_report, play_deals, set_up
+from oel_client.session import deal, extract_reports, play_deals, set_up
 from oel_client.store import DeviceStore
 from oel_shared import wire
 from oel_shared.environments import open_environment
@@ -30,6 +27,12 @@ def home(tmp_path, tiny_llama):
 @pytest.fixture
 def store(home):
     return DeviceStore(home)
+
+
+def learn(home, store, score=None, **changed):
+    """Extract with a scripted model and the device's settings, some of them changed."""
+    config = load(home).model_copy(update={"share": "auto", **changed})
+    return extract_reports(home, store, ScriptedModel(score or skilled), config)
 
 
 def skilled(prompt: str, choice: str) -> float:
@@ -119,38 +122,74 @@ def test_what_was_finished_before_a_kill_is_kept(store):
 
 def test_extracting_keeps_lessons_and_puts_a_report_into_the_outbox(home, store):
     play(store, 40)
-    done = extract_report(home, store, ScriptedModel(skilled))
-    assert done.new
+    done = learn(home, store)
     assert done.found
     assert store.lessons("base") == list(done.found)
+    (reported,) = done.reported
     (parcel,) = Outbox(home).all()
-    assert (parcel.report_id, parcel.payload) == (wire.digest(done.report), done.payload)
+    assert reported.new
+    assert parcel == reported.parcel
+    assert parcel.report_id == wire.digest(reported.report)
     report = wire.decode_report(parcel.payload)
-    assert (report.release, report.episodes) == ("base", {"scripted": 40})
-    assert {r.lesson for r in report.lessons} == {f.lesson for f in done.found}
+    assert (report.release, report.family, report.episodes) == ("base", "scripted", 40)
+    assert [r.id for r in report.lessons] == [f.lesson.id for f in done.found]
+    texts = [wire.read_lesson(one.lesson) for one in Outbox(home).contents(parcel.report_id)]
+    assert texts == [f.lesson for f in done.found]
+
+
+@pytest.mark.parametrize(
+    ("changed", "states"),
+    [
+        ({"share": "ask"}, ["held"]),
+        ({"share": "auto"}, ["waiting"]),
+        ({"share": "never"}, []),
+        ({"share": "auto", "share_except": ("scripted=ask",)}, ["held"]),
+        ({"share": "never", "share_except": ("scripted=auto",)}, ["waiting"]),
+    ],
+)
+def test_a_report_waits_for_its_users_word_as_the_settings_say(home, store, changed, states):
+    play(store, 10)
+    done = learn(home, store, **changed)
+    assert [parcel.state for parcel in Outbox(home).all()] == states
+    assert len(done.reported) == len(states)
+    assert store.lessons("base") == list(done.found)
+
+
+def test_a_fuller_report_takes_the_place_of_one_that_has_not_left(home, store):
+    play(store, 10)
+    learn(home, store)
+    play(store, 5)
+    learn(home, store)
+    (parcel,) = Outbox(home).all()
+    assert wire.decode_report(parcel.payload).episodes == 15
+    Outbox(home).mark_sent([parcel], round=1)
+    play(store, 5)
+    learn(home, store)
+    assert [p.state for p in Outbox(home).all()] == ["sent", "waiting"]
 
 
 def test_a_lesson_from_the_corridor_is_to_take_the_key_and_open_the_chest(home, store):
     play(store, 40)
-    templates = {f.lesson.template for f in extract_report(home, store, ScriptedModel(skilled)).found}
+    templates = {f.lesson.template for f in learn(home, store).found}
     assert "open chest" in templates
 
 
 def test_no_word_of_the_games_own_leaves(home, store):
     play(store, 40)
-    extract_report(home, store, ScriptedModel(skilled))
+    learn(home, store)
     public = open_environment(SPEC).public_words
     seen = {word for _, t in store.trajectories("base") for turn in t.turns for word in turn.action.split()}
     private = seen - public
     assert len(private) > 5  # brass, pewter, candle, ...
     (parcel,) = Outbox(home).all()
     sent = wire.canonical_json(wire.decode_report(parcel.payload)).decode()
+    sent += "".join(one.lesson for one in Outbox(home).contents(parcel.report_id))
     assert not [word for word in private if word in sent]
 
 
 def test_every_cite_leads_to_a_turn_that_followed_the_lesson(home, store):
     play(store, 40)
-    for item in extract_report(home, store, ScriptedModel(skilled)).found:
+    for item in learn(home, store).found:
         assert item.cites
         for cite in item.cites:
             trajectory = store.trajectory(cite.game, cite.seed, "base")
@@ -160,8 +199,8 @@ def test_every_cite_leads_to_a_turn_that_followed_the_lesson(home, store):
 
 def test_extracting_twice_from_the_same_episodes_reports_once(home, store):
     play(store, 10)
-    assert extract_report(home, store, ScriptedModel(skilled)).new
-    assert not extract_report(home, store, ScriptedModel(skilled)).new
+    assert [r.new for r in learn(home, store).reported] == [True]
+    assert [r.new for r in learn(home, store).reported] == [False]
     assert len(Outbox(home).all()) == 1
 
 
@@ -171,27 +210,7 @@ def test_only_the_installed_releases_episodes_count(home, store):
     (home / "releases" / "r1" / "release.json").write_text('{"model": "m.gguf"}')
     point_to(home, "r1", "base")
     with pytest.raises(StateError, match="no episodes of release r1: run `oel client play` first"):
-        extract_report(home, store, ScriptedModel(skilled))
+        learn(home, store)
     play(store, 5, release="r1")
-    report = extract_report(home, store, ScriptedModel(skilled)).report
-    assert (report.release, report.episodes) == ("r1", {"scripted": 5})
-
-
-def test_a_report_that_would_be_too_large_loses_the_last_lessons_of_each_family(home, store, monkeypatch):
-    random_ = random.Random(0)
-    evidence = wire.Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
-
-    def too_much(*_):
-        texts = ["".join(random_.choices(string.ascii_lowercase, k=80)) for _ in range(400)]
-        lessons = [wire.Lesson.of(family, text) for family in ("one", "two") for text in texts[:200]]
-        return [Found(lesson, evidence, ()) for lesson in lessons]
-
-    monkeypatch.setattr(session, "extract", too_much)
-    play(store, 2)
-    done = extract_report(home, store, ScriptedModel())
-    assert len(done.payload) <= wire.MAX_REPORT_BYTES
-    families = [r.lesson.family for r in done.report.lessons]
-    assert 100 < len(families) <= 256
-    assert abs(families.count("one") - families.count("two")) <= 1
-    assert [r.lesson for r in done.report.lessons][:2] == [done.found[0].lesson, done.found[200].lesson]
-    assert len(store.lessons("base")) == 400
+    (reported,) = learn(home, store).reported
+    assert (reported.report.release, reported.report.episodes) == ("r1", 5)

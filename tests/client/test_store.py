@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oel_client.extract import Cite, Found
-from oel_client.outbox import DATABASE, Outbox
+from oel_client.outbox import DATABASE, Outbox, Parcel
 from oel_client.store import Dealt, DeviceStore, Tally
 from oel_shared.errors import StateError
 from oel_shared.types import Outcome, State, Trajectory, Turn
@@ -130,7 +130,7 @@ def test_a_release_is_remembered_with_its_latest_state(store):
 
 
 def test_the_outbox_lives_in_the_same_file(tmp_path, store):
-    Outbox(tmp_path).put("id", b"bytes")
+    Outbox(tmp_path).put(Parcel("id", b"bytes", "toy", "base", NOW, "waiting", None), [])
     store.add(TRAJECTORY, dealt(0), NOW)
     assert len(Outbox(tmp_path).all()) == 1
     assert [path.suffix for path in tmp_path.iterdir()] == [".db"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from made_reports import put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_client.update import install_base, update
@@ -18,9 +19,12 @@ from oel_shared import wire
 from oel_shared.gguf_file import sha256_file
 from tiny_models import write_tiny
 
+LESSON = wire.Lesson.of("cooking", "eat meal")
+SEEN = wire.Evidence(episodes=4, proposals=1, supports=1, contradictions=0)
+
 
 def report(episodes: int) -> wire.Report:
-    return wire.Report(release="base", episodes={"cooking": episodes}, lessons=())
+    return report_of((LESSON, SEEN), family="cooking", episodes=episodes)
 
 
 @pytest.mark.slow
@@ -32,16 +36,16 @@ def test_reports_go_up_and_a_release_comes_down_through_real_processes(tmp_path:
     homes = {name: tmp_path / name for name in ("first device", "second")}
     for number, home in enumerate(homes.values()):
         install_base(home, base)
-        Outbox(home).put(wire.digest(report(number)), wire.encode(report(number)))
+        put(home, report(number + 5), [LESSON])
 
     with (
         superlink(tmp_path / "flower") as link,
         supernodes(tmp_path / "flower", link.address, homes) as nodes,
         serving(server / "releases") as url,
     ):
-        transport = FlowerTransport(server, link.address, min_nodes=2, deadline=60)
+        transport = FlowerTransport(server, link.address, min_nodes=2, min_devices=2, deadline=60)
         received = transport.collect(1)
-        assert sorted(item.report.episodes["cooking"] for item in received) == [0, 1]
+        assert sorted(item.report.episodes for item in received) == [5, 6]
         assert len({item.node_id for item in received}) == 2
 
         entry = wire.FileEntry(
@@ -71,4 +75,5 @@ def test_reports_go_up_and_a_release_comes_down_through_real_processes(tmp_path:
         processes = [*nodes.values(), link.process]
         mine = [pid for item in processes for pid in (item.pid, *descendants(item.pid))]
     assert not [pid for pid in mine if is_alive(pid)]
+    assert Inbox(server).texts() == {LESSON.id: LESSON}
     assert set(Inbox(server).acknowledgements(1).values()) == {"base"}

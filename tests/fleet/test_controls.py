@@ -41,7 +41,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("controls") / "run"
     (folder / "server").mkdir(parents=True)
     (folder / "demo.json").write_text("{}")
-    write(folder / "server", ServerConfig(environments=(SPEC,)))
+    write(folder / "server", ServerConfig(environments=(SPEC,), min_devices=2))
     model = ScriptedModel(skilled)
     for seed in (1, 2, 3):
         home = folder / "devices" / f"device-{seed}"

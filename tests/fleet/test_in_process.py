@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from made_reports import put, put_bytes, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.flower_app import app as client_app
 from oel_client.outbox import Outbox
@@ -14,15 +15,12 @@ from oel_server.inbox import Inbox
 from oel_shared import wire
 from oel_shared.errors import FederationError, StateError
 
+LESSON = wire.Lesson.of("cooking", "take {item}")
+
 
 def report(episodes: int) -> wire.Report:
     evidence = wire.Evidence(episodes=episodes, proposals=1, supports=1, contradictions=0)
-    lesson = wire.Lesson.of("cooking", "take {item}")
-    return wire.Report(
-        release="base",
-        episodes={"cooking": episodes},
-        lessons=(wire.ReportedLesson(lesson=lesson, evidence=evidence),),
-    )
+    return report_of((LESSON, evidence), family="cooking", episodes=episodes)
 
 
 def notice() -> wire.ReleaseNotice:
@@ -65,8 +63,7 @@ class Fleet:
         self.transport = InProcessTransport(self.server, self.homes, deadline=60.0, clock=self.clock)
 
     def put(self, node: int, sent: wire.Report) -> str:
-        Outbox(self.homes[node]).put(wire.digest(sent), wire.encode(sent))
-        return wire.digest(sent)
+        return put(self.homes[node], sent, [LESSON])
 
     def states(self, node: int) -> list[str]:
         return [parcel.state for parcel in Outbox(self.homes[node]).all()]
@@ -108,7 +105,7 @@ def test_a_report_of_an_earlier_round_is_not_counted_again_in_the_next(fleet: Fl
 
 def test_a_device_that_was_away_hands_over_what_it_kept(fleet: Fleet) -> None:
     fleet.put(10, report(5))
-    fleet.put(10, report(6))
+    fleet.put(10, report(5).model_copy(update={"release": "r1"}))
     assert len(fleet.transport.collect(1)) == 2
 
 
@@ -147,7 +144,7 @@ BAD_REPORTS: Mapping[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("payload", "says"), BAD_REPORTS.values(), ids=list(BAD_REPORTS))
 def test_a_bad_report_is_refused_and_the_others_are_not(fleet: Fleet, payload: bytes, says: str) -> None:
-    Outbox(fleet.homes[10]).put("f" * 64, payload)
+    put_bytes(fleet.homes[10], "f" * 64, payload)
     fleet.put(11, report(5))
     assert [item.node_id for item in fleet.transport.collect(1)] == ["11"]
     (refusal,) = Inbox(fleet.server).refusals(1)
@@ -158,14 +155,14 @@ def test_a_bad_report_is_refused_and_the_others_are_not(fleet: Fleet, payload: b
 
 
 def test_a_refusal_names_the_field(fleet: Fleet) -> None:
-    wrong = report(5).model_copy(update={"episodes": {"cooking": -1}})
-    Outbox(fleet.homes[10]).put("f" * 64, wire.encode(wrong))
+    wrong = report(5).model_copy(update={"episodes": -1})
+    put_bytes(fleet.homes[10], "f" * 64, wire.encode(wrong))
     fleet.transport.collect(1)
-    assert "field episodes.cooking" in Inbox(fleet.server).refusals(1)[0]["reason"]
+    assert "field episodes" in Inbox(fleet.server).refusals(1)[0]["reason"]
 
 
 def test_a_report_under_a_false_id_is_refused(fleet: Fleet) -> None:
-    Outbox(fleet.homes[10]).put("f" * 64, wire.encode(report(5)))
+    put_bytes(fleet.homes[10], "f" * 64, wire.encode(report(5)))
     assert fleet.transport.collect(1) == []
     assert "field id" in Inbox(fleet.server).refusals(1)[0]["reason"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oel_client import config as settings
 from oel_client import session
 from oel_client.installation import installed
 from oel_client.outbox import Outbox
@@ -24,6 +25,7 @@ from scripted_model import ScriptedModel
 
 SPEC = "scripted?rooms=3&slack=8"
 EPISODES = 40
+DEVICE = {"environments": (SPEC,), "threads": 1, "share": "auto"}
 
 
 class Player(ScriptedModel):
@@ -73,7 +75,7 @@ class Fleet:
         store, now = DeviceStore(home), installed(home)
         model = self.player(now.model, now.adapter)
         played = session.play_deals(store, session.deal(store, (SPEC,), EPISODES, node), model, now.version)
-        session.extract_report(home, store, model)
+        session.extract_reports(home, store, model, settings.load(home))
         return sum(p.trajectory.outcome.success for p in played) / len(played)
 
     def round(self) -> dict:
@@ -91,12 +93,12 @@ class Fleet:
 def fleet(tmp_path, tiny_llama):
     homes = {node: tmp_path / f"device-{node}" for node in (10, 11, 12)}
     for node, home in homes.items():
-        session.set_up(home, {"model": str(tiny_llama), "environments": (SPEC,), "threads": 1}, node)
+        session.set_up(home, {**DEVICE, "model": str(tiny_llama)}, node)
     (tmp_path / "server" / "releases").mkdir(parents=True)
     with serving(tmp_path / "server" / "releases") as url:
         given = {
             "model": str(tiny_llama), "environments": (SPEC,), "url": url, "threads": 1, "min_nodes": 3,
-            "distil_steps": 2, "practice_games": 16, "gate_games": 20, "seed": 1,
+            "min_devices": 2, "distil_steps": 2, "practice_games": 16, "gate_games": 20, "seed": 1,
         }  # fmt: skip
         setup.set_up(tmp_path / "server", given)
         yield Fleet(tiny_llama, tmp_path / "server", homes)

@@ -4,25 +4,28 @@ import json
 
 import pytest
 
+from made_reports import put, report_of
+from oel_fleet.in_process import InProcessTransport
 from oel_server.config import ServerConfig
 from oel_server.context import Context
 from oel_server.stages import RoundFolder
-from oel_shared.transport import ReceivedReport
-from oel_shared.wire import Evidence, Lesson, Report, ReportedLesson
+from oel_shared.wire import Evidence, Lesson
 
 OPEN = Lesson.of("toy", "open chest")
 GOOD = Evidence(episodes=20, proposals=5, supports=20, contradictions=0, declined_good=0, declined_bad=20)
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
-    report = Report(
-        release="base", episodes={"toy": 20}, lessons=(ReportedLesson(lesson=OPEN, evidence=GOOD),)
-    )
-    monkeypatch.setattr(Context, "reports", lambda _: [ReceivedReport(n, report) for n in ("1", "2")])
-    folder = RoundFolder(tmp_path, 1)
+def context(tmp_path):
+    homes = {10: tmp_path / "a", 11: tmp_path / "b"}
+    for home in homes.values():
+        put(home, report_of((OPEN, GOOD)), [OPEN])
+    server = tmp_path / "server"
+    folder = RoundFolder(server, 1)
     folder.path.mkdir(parents=True)
-    return Context(tmp_path, ServerConfig(), transport=None, folder=folder)
+    transport = InProcessTransport(server, homes, min_devices=2)
+    transport.collect(1)
+    return Context(server, ServerConfig(min_devices=2), transport, folder)
 
 
 def prechecked(context: Context, difference: float) -> tuple[Lesson, ...]:
@@ -41,3 +44,17 @@ def test_a_family_that_plays_alike_with_its_lessons_keeps_them(context):
 
 def test_a_family_that_plays_worse_with_its_lessons_loses_them(context):
     assert prechecked(context, -0.05) == ()
+
+
+def test_a_lesson_that_the_release_follows_unasked_is_absorbed_and_silent(context):
+    (context.folder.path / "practise.json").write_text(json.dumps({"absorbed": {OPEN.id: 0.98}}))
+    knowledge = context.knowledge()
+    assert (knowledge.families, knowledge.used("toy"), knowledge.silent) == ((), (OPEN,), {OPEN.id})
+    assert knowledge.lessons[0].reason == "the release follows it unasked in 98 % of practice"
+
+
+def test_a_lesson_that_the_precheck_found_harmful_is_put_aside_with_its_figure(context):
+    (context.folder.path / "precheck.json").write_text(json.dumps({"harmful": {OPEN.id: -0.25}}))
+    knowledge = context.knowledge()
+    assert knowledge.used("toy") == ()
+    assert (knowledge.lessons[0].standing, "-25 points" in knowledge.lessons[0].reason) == ("harmful", True)

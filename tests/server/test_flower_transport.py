@@ -17,7 +17,9 @@ def test_the_bundle_in_deploy_is_the_one_that_runs() -> None:
 
 
 def test_every_key_that_a_run_sets_may_be_set(tmp_path: Path) -> None:
-    transport = FlowerTransport(tmp_path / 'a "quoted" folder', "127.0.0.1:1", min_nodes=3, deadline=9)
+    transport = FlowerTransport(
+        tmp_path / 'a "quoted" folder', "127.0.0.1:1", min_nodes=3, min_devices=2, deadline=9
+    )
     given = tomllib.loads(transport._run_config("collect", 7))
     allowed = tomllib.loads(BUNDLE)["tool"]["flwr"]["app"]["config"]
     assert {key: type(value) for key, value in given.items()} == {
@@ -27,7 +29,7 @@ def test_every_key_that_a_run_sets_may_be_set(tmp_path: Path) -> None:
 
 
 def test_a_superlink_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    transport = FlowerTransport(tmp_path, "127.0.0.1:9", min_nodes=1, deadline=1)
+    transport = FlowerTransport(tmp_path, "127.0.0.1:9", min_nodes=1, min_devices=2, deadline=1)
     with pytest.raises(FederationError) as caught:
         transport.collect(1)
     assert "\n" not in str(caught.value)
@@ -35,7 +37,7 @@ def test_a_superlink_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None
 
 
 def test_an_announcement_does_not_wait_for_nodes_that_did_not_answer_the_question(tmp_path: Path) -> None:
-    transport = FlowerTransport(tmp_path, "127.0.0.1:1", min_nodes=3, deadline=9)
+    transport = FlowerTransport(tmp_path, "127.0.0.1:1", min_nodes=3, min_devices=2, deadline=9)
 
     def waits_for() -> int:
         return int(tomllib.loads(transport._run_config("announce", 7))["min-nodes"])

@@ -1,62 +1,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
+from coin_games import bent, coins
 from oel_server import judge
-from oel_server.merge import Knowledge, KnownLesson
 from oel_server.practise import fresh_games, plays_of
 from oel_shared.environments import open_environment
 from oel_shared.evaluate import Result
-from oel_shared.play import ModelPolicy, play
-from oel_shared.types import Outcome, State
-from oel_shared.wire import Evidence, Lesson
-from scripted_model import ScriptedModel, heeds_hints
+from scripted_model import ScriptedModel
 
 ALPHA = 0.05
-
-
-@dataclass
-class CoinEpisode:
-    """One turn: `right` wins, `wrong` does not."""
-
-    state: State
-    outcome: Outcome | None = None
-    score: float = 0.0
-
-    def step(self, action: str) -> str:
-        self.score = float(action == "right")
-        self.outcome = Outcome(action == "right", "over")
-        return "Over."
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Coin:
-    id: str
-    family: str = "coin"
-    max_turns: int = 1
-    actions: tuple[str, ...] = field(default=("right", "wrong"))
-
-    def start(self) -> CoinEpisode:
-        return CoinEpisode(State(f"Win the {self.family}.", f"This is {self.id}.", self.actions))
-
-
-def coins(count: int, seed: int, family: str = "coin"):
-    return plays_of([Coin(f"{family}-{seed}-{n}", family) for n in range(count)], seed)
-
-
-def bent(strength: float, family: str = "") -> ScriptedModel:
-    """Prefers the right answer by so many nats in one family or all, and is fair elsewhere."""
-
-    def weigh(prompt, choice):
-        return strength if choice == "right" and f"Win the {family}" in prompt else 0.0
-
-    return ScriptedModel(weigh)
 
 
 def moody(salt: str) -> ScriptedModel:
@@ -215,57 +171,3 @@ def test_a_comparison_pairs_the_same_plays():
     )  # fmt: skip
     with pytest.raises(ValueError, match="did not play the same plays"):
         judge.compare(before, after[::-1], before, seed=0)
-
-
-EVIDENCE = Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
-
-
-def knowing(*lessons: Lesson) -> Knowledge:
-    return Knowledge(
-        tuple(
-            KnownLesson(
-                lesson=one,
-                evidence=EVIDENCE,
-                devices=2,
-                releases=("base",),
-                lift_low=0.1,
-                strength=0.5,
-                used=True,
-                reason="",
-            )
-            for one in lessons
-        )
-    )
-
-
-def prechecked(plays, knowledge, model=None):
-    model = model or ScriptedModel(heeds_hints)
-    without = play(plays, ModelPolicy(model))
-    return judge.precheck(plays, without, model, knowledge, seed=0)
-
-
-def test_a_lesson_that_helps_passes_the_precheck():
-    plays = coins(20, 1)
-    found = prechecked(plays, knowing(Lesson.of("coin", "right")))["coin"]
-    assert found.after.mean == 1.0
-    assert found.before.mean < 0.8
-    assert found.difference.mean == pytest.approx(found.after.mean - found.before.mean)
-    assert (found.games, found.plays) == (judge.PRECHECK_GAMES, judge.PRECHECK_GAMES)
-
-
-def test_a_lesson_that_harms_is_seen():
-    assert prechecked(coins(20, 1), knowing(Lesson.of("coin", "wrong")))["coin"].difference.mean < 0
-
-
-def test_a_lesson_that_the_model_does_not_heed_makes_no_difference():
-    found = prechecked(coins(20, 1), knowing(Lesson.of("coin", "right")), ScriptedModel())
-    assert found["coin"].difference.mean == 0
-
-
-def test_families_without_lessons_are_not_compared():
-    plays = (*coins(5, 1), *coins(5, 1, "other"))
-    assert set(prechecked(plays, knowing(Lesson.of("coin", "right")))) == {"coin"}
-
-
-def test_a_family_that_was_not_practised_is_not_compared():
-    assert prechecked(coins(5, 1), knowing(Lesson.of("absent", "right"))) == {}

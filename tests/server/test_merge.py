@@ -5,22 +5,38 @@ import random
 
 import pytest
 
-from oel_server.merge import MAX_USED, lift_lower_bound, merge
+from made_reports import report_of
+from oel_server import merge as merging
+from oel_server.knowledge import Knowledge
+from oel_server.merge import MAX_USED
+from oel_server.pooling import CAP_TURNS
 from oel_shared import wire
 from oel_shared.transport import ReceivedReport
-from oel_shared.wire import Evidence, Lesson, Report, ReportedLesson
+from oel_shared.wire import Evidence, Lesson
 
 GOOD = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30)
 WEAK = Evidence(episodes=20, proposals=9, supports=5, contradictions=5, declined_good=5, declined_bad=5)
 
 
-def sent(node: str, *lessons: tuple[Lesson, Evidence], release: str = "base") -> ReceivedReport:
-    reported = tuple(ReportedLesson(lesson=lesson, evidence=evidence) for lesson, evidence in lessons)
-    return ReceivedReport(node, Report(release=release, episodes={"toy": 20}, lessons=reported))
+TEXTS: dict[str, Lesson] = {}
+"""Every lesson of these tests; a test that needs some of them unknown says so."""
 
 
-def lesson(template: str, cue="legal", family: str = "toy") -> Lesson:
-    return Lesson.of(family, template, cue)
+def sent(
+    node: str, *lessons: tuple[Lesson, Evidence], release: str = "base", family: str = "toy"
+) -> ReceivedReport:
+    most = max([20, *(e.episodes for _, e in lessons), *(e.proposals for _, e in lessons)])
+    return ReceivedReport(node, report_of(*lessons, release=release, family=family, episodes=most))
+
+
+def lesson(template: str, cue="legal", family: str = "toy", advice="do") -> Lesson:
+    made = Lesson.of(family, template, cue, advice)
+    TEXTS[made.id] = made
+    return made
+
+
+def merge(received, min_devices: int, newest: str | None = None) -> Knowledge:
+    return merging.merge(received, TEXTS, min_devices, newest)
 
 
 OPEN = lesson("open chest")
@@ -58,7 +74,8 @@ def test_support_is_counted_by_node_whatever_counts_a_report_claims():
     loud = GOOD.model_copy(update={"supports": 1_000_000, "episodes": 1_000_000})
     assert not known(merge([sent("1", (OPEN, loud))], min_devices=2), OPEN).used
     both = known(merge([sent("1", (OPEN, loud)), sent("2", (OPEN, loud))], min_devices=3), OPEN)
-    assert (both.devices, both.used, both.evidence.supports) == (2, False, 1_000_000)
+    assert (both.devices, both.used) == (2, False)
+    assert both.evidence.supports <= 2 * CAP_TURNS
 
 
 def test_a_device_that_saw_no_support_does_not_count_as_one():
@@ -128,7 +145,7 @@ def test_of_a_templates_two_cues_the_stronger_is_used():
         reports = [sent(node, (weak, GOOD), (strong, better)) for node in ("1", "2")]
         knowledge = merge(reports, 2)
         assert knowledge.used("toy") == (strong,)
-        assert "another cue is stronger" in known(knowledge, weak).reason
+        assert "another cue is better supported" in known(knowledge, weak).reason
 
 
 def test_a_cue_that_is_not_used_does_not_stand_in_the_way_of_the_other():
@@ -140,58 +157,28 @@ def test_a_cue_that_is_not_used_does_not_stand_in_the_way_of_the_other():
 
 
 def test_a_family_uses_the_strongest_lessons_up_to_a_cap():
-    def evidence(rank: int) -> Evidence:
-        return GOOD.model_copy(update={"contradictions": rank})
-
-    words = "abcdefghijkl"
-    items = [(lesson(f"take {word}"), evidence(rank)) for rank, word in enumerate(words)]
-    other = (lesson("go {onward}", family="other"), evidence(12))
-    knowledge = merge([sent(node, *items, other) for node in ("1", "2")], 2)
-    assert knowledge.used("toy") == tuple(item for item, _ in items[:MAX_USED])
+    strong = GOOD.model_copy(update={"contradictions": 0})
+    weak = GOOD.model_copy(update={"contradictions": 18})
+    items = [(lesson(f"take {word}"), strong) for word in "abcdefgh"] + [(lesson("take z"), weak)]
+    other = (lesson("go {onward}", family="other"), weak)
+    reports = [sent(node, *items) for node in "12"] + [sent(node, other, family="other") for node in "12"]
+    knowledge = merge(reports, 2)
+    assert set(knowledge.used("toy")) == {item for item, _ in items[:MAX_USED]}
     assert f"{MAX_USED} lessons of its family are stronger" in known(knowledge, items[MAX_USED][0]).reason
     assert knowledge.used("other") == (other[0],)
 
 
-def test_lessons_are_tried_strongest_first():
-    strong = GOOD.model_copy(update={"supports": 60})
-    knowledge = merge([sent(n, (OPEN, GOOD), (lesson("take {goal}"), strong)) for n in "12"], 2)
-    assert [one.template for one in knowledge.used("toy")] == ["take {goal}", "open chest"]
-    strengths = [k.strength for k in knowledge.lessons]
-    assert strengths == sorted(strengths, reverse=True)
-
-
-def test_what_nothing_was_ever_declined_for_is_not_known_to_help():
-    assert lift_lower_bound(GOOD.model_copy(update={"declined_good": 0, "declined_bad": 0})) == -1
-    assert lift_lower_bound(GOOD.model_copy(update={"supports": 0, "contradictions": 0})) == -1
-
-
-def test_the_lift_is_newcombes_interval():
-    """Newcombe 1998, table II, method 10: 56/70 - 48/80 has the lower bound 0.0524."""
-    e = Evidence(episodes=1, proposals=1, supports=56, contradictions=14, declined_good=48, declined_bad=32)
-    assert lift_lower_bound(e) == pytest.approx(0.0524, abs=5e-5)
-
-
-def test_more_of_the_same_evidence_makes_surer():
-    bounds = [
-        lift_lower_bound(
-            Evidence(
-                episodes=k,
-                proposals=k,
-                supports=6 * k,
-                contradictions=4 * k,
-                declined_good=4 * k,
-                declined_bad=6 * k,
-            )
-        )
-        for k in (1, 4, 16, 64)
-    ]
-    assert bounds == sorted(bounds)
-    assert bounds[0] < 0 < bounds[-1] < 0.2
+def test_lessons_are_tried_strongest_first_and_of_alike_ones_the_more_particular():
+    often, seldom = GOOD.model_copy(update={"supports": 60}), GOOD.model_copy(update={"supports": 9})
+    items = [(lesson("take {any}"), often), (lesson("take {named}"), often), (lesson("go {goal}"), seldom)]
+    knowledge = merge([sent(n, *items) for n in "12"], 2)
+    assert [one.template for one in knowledge.used("toy")] == ["take {named}", "take {any}", "go {goal}"]
 
 
 def test_a_family_can_be_taken_out_with_its_reason_kept():
     other = lesson("take {goal}", family="other")
-    knowledge = merge([sent(n, (OPEN, GOOD), (other, GOOD)) for n in "12"], 2)
+    reports = [sent(n, (OPEN, GOOD)) for n in "12"] + [sent(n, (other, GOOD), family="other") for n in "12"]
+    knowledge = merge(reports, 2)
     less = knowledge.without("toy", "no gain")
     assert (less.used("toy"), less.used("other"), less.families) == ((), (other,), ("other",))
     assert known(less, OPEN).reason == "no gain"
@@ -200,3 +187,53 @@ def test_a_family_can_be_taken_out_with_its_reason_kept():
 
 def test_no_reports_are_no_knowledge():
     assert merge([], 2).lessons == ()
+
+
+def test_a_lesson_without_a_text_waits_under_its_id():
+    hidden = Lesson.of("toy", "a text that nobody was asked for")
+    knowledge = merge([sent(n, (hidden, GOOD), (OPEN, GOOD)) for n in "12"], 2)
+    assert knowledge.used("toy") == (OPEN,)
+    assert knowledge.unnamed == {hidden.id: 2}
+
+
+def test_a_lesson_counts_only_under_its_own_family():
+    foreign = [sent(n, (OPEN, GOOD), family="other") for n in "12"]
+    assert merge(foreign, 2).lessons == ()
+    own = merge([*foreign, sent("1", (OPEN, GOOD))], 2)
+    assert (own.lessons[0].devices, own.used("toy")) == (1, ())
+
+
+def test_opposite_advice_stands_side_by_side_and_the_better_supported_is_used():
+    avoid = lesson("open chest", advice="avoid")
+    less = GOOD.model_copy(update={"supports": 12, "contradictions": 8})
+    for strong, weak in ((OPEN, avoid), (avoid, OPEN)):
+        knowledge = merge([sent(n, (strong, GOOD), (weak, less)) for n in "12"], 2)
+        assert knowledge.used("toy") == (strong,)
+        loser = known(knowledge, weak)
+        assert (loser.standing, loser.evidence.supports) == ("rival", 24)
+        assert "its opposite" in loser.reason
+
+
+def test_a_lesson_that_stopped_helping_retires_with_its_evidence_kept():
+    bad = Evidence(episodes=20, proposals=1, supports=1, contradictions=30, declined_good=20, declined_bad=4)
+    then = [sent(n, (OPEN, GOOD)) for n in "1234"]
+    now = [sent(n, (OPEN, bad), release="r1") for n in "12"]
+    assert merge(then, 2, "r1").used("toy") == (OPEN,)
+    found = known(merge([*then, *now], 2, "r1"), OPEN)
+    assert (found.standing, found.devices, found.releases) == ("retired", 4, ("base", "r1"))
+    # Little evidence retires nothing.
+    few = bad.model_copy(update={"contradictions": 3, "declined_good": 3})
+    assert known(merge([*then, sent("1", (OPEN, few), release="r1")], 2, "r1"), OPEN).used
+
+
+def test_knowledge_that_trains_is_the_same_with_and_without_liars():
+    honest = [sent(str(n), (OPEN, GOOD), (lesson("take {any}"), GOOD)) for n in range(8)]
+    lie = lesson("drop {any}")
+    loud = Evidence(episodes=10**6, proposals=10**6, supports=10**6, contradictions=0, declined_bad=10**6)
+    against = Evidence(episodes=10**6, proposals=0, supports=0, contradictions=10**6, declined_good=10**6)
+    opposite = lesson("open chest", advice="avoid")
+    for liars in ("x", "xy"):
+        lies = [sent(n, (lie, loud), (opposite, loud), (OPEN, against)) for n in liars]
+        with_lies = merge([*honest, *lies], 3)
+        assert with_lies.training_bytes() == merge(honest, 3).training_bytes()
+        assert known(with_lies, lie).standing == "waiting"

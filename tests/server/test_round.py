@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from made_reports import put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_fleet.in_process import InProcessTransport
@@ -33,6 +34,7 @@ distil_steps = 2
 practice_games = 12
 gate_games = 20
 min_nodes = 2
+min_devices = 2
 threads = 1
 seed = 1
 """
@@ -62,8 +64,7 @@ def report(supports: int = 18) -> wire.Report:
     evidence = wire.Evidence(
         episodes=20, proposals=9, supports=supports, contradictions=2, declined_good=2, declined_bad=30
     )
-    lessons = tuple(wire.ReportedLesson(lesson=one, evidence=evidence) for one in LESSONS)
-    return wire.Report(release="base", episodes={"scripted": 20}, lessons=lessons)
+    return report_of(*((one, evidence) for one in LESSONS), family="scripted")
 
 
 @dataclass
@@ -79,8 +80,7 @@ class World:
 
     def device_reports(self, *nodes: int, supports: int = 18) -> None:
         for node in nodes:
-            sent = report(supports)
-            Outbox(self.homes[node]).put(wire.digest(sent), wire.encode(sent))
+            put(self.homes[node], report(supports), LESSONS)
 
     def open_model(self, model: Path, adapter: Path | None, threads: int) -> Player:
         assert threads == 1
@@ -99,6 +99,10 @@ class World:
 
     def states(self) -> list[str]:
         return [p.state for home in self.homes.values() for p in Outbox(home).all()]
+
+
+def by_id(lesson: wire.Lesson) -> str:
+    return lesson.id
 
 
 @pytest.fixture
@@ -328,12 +332,27 @@ def test_a_damaged_stage_is_a_clear_error(world):
 def test_the_knowledge_lies_in_the_servers_folder_for_people_to_read(world):
     world.device_reports(10)
     world.round().run()
-    written = json.loads((world.server / "knowledge.json").read_text())["lessons"]
-    assert {k["text"] for k in written} == {
-        'scripted: when "open chest" is possible, do it, unless already done',
-        'scripted: when "take {any} key" is possible, do it, unless already done',
-    }
-    assert {k["reason"] for k in written} == {"supported by 1 of at least 2 devices"}
+    written = json.loads((world.server / "knowledge.json").read_text())
+    # One device's lessons have no text here: nobody was asked for it.
+    assert written == {"lessons": [], "unnamed": {lesson.id: 1 for lesson in sorted(LESSONS, key=by_id)}}
+
+
+def test_a_text_is_asked_for_once_enough_devices_hold_its_id(world):
+    world.device_reports(10)
+    ours = world.round()
+    ours.transport.collect(1)
+    assert ours.merged().unnamed == {lesson.id: 1 for lesson in LESSONS}
+    world.device_reports(11)
+    ours.transport.collect(1)
+    merged = ours.merged()
+    assert {(k.lesson, k.standing) for k in merged.lessons} == {(lesson, "used") for lesson in LESSONS}
+    assert merged.unnamed == {}
+    for home in world.homes.values():
+        left = [(line.kind, line.id) for line in Outbox(home).ledger()]
+        assert left == [
+            ("report", wire.digest(report())),
+            *(("text", x.id) for x in sorted(LESSONS, key=by_id)),
+        ]
 
 
 def test_a_server_that_does_not_train_needs_no_torch():

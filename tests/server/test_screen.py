@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_reports import knowledge_of
 from oel_server import screen
-from oel_server.merge import Knowledge, KnownLesson
 from oel_server.package.candidates import Candidate
 from oel_server.practise import Practice, PracticePrompt
 from oel_shared.errors import StateError
 from oel_shared.lessons import hint
 from oel_shared.types import State
-from oel_shared.wire import Evidence, Lesson
+from oel_shared.wire import Lesson
 from scripted_model import ScriptedModel, heeds_hints
 
 
@@ -25,15 +25,7 @@ def screened(**kls_and_bytes: tuple[float, int]) -> list[screen.Screened]:
     return [screen.Screened(candidate(name, size), kl) for name, (kl, size) in kls_and_bytes.items()]
 
 
-KNOWLEDGE = Knowledge(
-    (
-        KnownLesson(
-            lesson=Lesson.of("toy", "open chest"),
-            evidence=Evidence(episodes=1, proposals=1, supports=1, contradictions=0),
-            devices=2, releases=("base",), lift_low=0.1, strength=0.5, used=True, reason="",
-        ),
-    )
-)  # fmt: skip
+KNOWLEDGE = knowledge_of(Lesson.of("toy", "open chest"))
 
 
 def state(number: int, *actions: str) -> PracticePrompt:

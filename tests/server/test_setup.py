@@ -27,7 +27,7 @@ def server(tmp_path, given):
 
 def test_set_up_makes_a_folder_a_server(server, tiny_llama):
     config = settings.load(server)
-    assert (config.environments, config.threads, config.min_devices) == ((SPEC,), 1, 2)
+    assert (config.environments, config.threads, config.min_devices) == ((SPEC,), 1, 3)
     assert settings.base_model(server, config) == tiny_llama
     assert (server / "releases").is_dir()
 

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
-from oel_server.merge import Knowledge, KnownLesson
+from made_reports import known_lesson
+from oel_server.knowledge import Knowledge
 from oel_server.practise import PracticePrompt
-from oel_server.teach import distil_items
+from oel_server.teach import ENOUGH_TURNS, distil_items, follow_rates
 from oel_shared.lessons import hint
 from oel_shared.prompts import prompt
-from oel_shared.types import State
-from oel_shared.wire import Evidence, Lesson
+from oel_shared.types import Outcome, State, Trajectory, Turn
+from oel_shared.wire import Lesson
 
 
-def knowing(template: str, used: bool = True) -> Knowledge:
-    evidence = Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
-    known = KnownLesson(
-        lesson=Lesson.of("toy", template), evidence=evidence, devices=2, releases=("base",),
-        lift_low=0.1, strength=0.5, used=used, reason="" if used else "no",
-    )  # fmt: skip
-    return Knowledge((known,))
+def knowing(template: str, standing="used") -> Knowledge:
+    return Knowledge((known_lesson(Lesson.of("toy", template), standing),), {})
 
 
 def render(messages) -> str:
@@ -42,7 +38,7 @@ def test_where_no_lesson_applies_teacher_and_student_see_the_same():
 
 
 def test_a_lesson_that_is_not_used_teaches_nothing():
-    assert not distil_items([CHEST], knowing("open chest", used=False), render)[0].has_lesson
+    assert not distil_items([CHEST], knowing("open chest", "unproven"), render)[0].has_lesson
 
 
 def test_a_lesson_of_another_family_teaches_nothing():
@@ -53,3 +49,25 @@ def test_a_lesson_of_another_family_teaches_nothing():
 def test_every_prompt_becomes_an_item_in_order():
     items = distil_items([ROOM, CHEST, ROOM], knowing("open chest"), render)
     assert [item.has_lesson for item in items] == [False, True, False]
+
+
+def test_where_an_absorbed_lesson_applies_first_the_teacher_says_nothing():
+    chest, anything = (known_lesson(Lesson.of("toy", t)) for t in ("open chest", "wait"))
+    both = Knowledge((chest, anything), {})
+    (said,) = distil_items([CHEST], both, render)
+    assert '"open chest"' in said.teacher
+    (silent,) = distil_items([CHEST], both.absorbed({chest.lesson.id: 0.97}), render)
+    assert silent.teacher == silent.student
+
+
+def episode(*actions: str) -> Trajectory:
+    turns = tuple(Turn(CHEST.state, action, "") for action in actions)
+    return Trajectory("toy", "g", "base", 0, turns, Outcome(False, "over"))
+
+
+def test_how_often_a_lesson_is_followed_unasked_is_counted_where_it_applies_first():
+    knowledge = knowing("open chest")
+    lesson = knowledge.lessons[0].lesson
+    played = [episode(*["open chest"] * 15, *["wait"] * 5)]
+    assert follow_rates(played, knowledge) == {lesson.id: 0.75}
+    assert follow_rates([episode(*["open chest"] * (ENOUGH_TURNS - 1))], knowledge) == {}

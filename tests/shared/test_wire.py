@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
-import string
 
 import pytest
 import zstandard
@@ -18,8 +16,9 @@ LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
 EVIDENCE = wire.Evidence(episodes=3, proposals=2, supports=2, contradictions=1)
 REPORT = wire.Report(
     release="r1",
-    episodes={"cooking": 3},
-    lessons=(wire.ReportedLesson(lesson=LESSON, evidence=EVIDENCE),),
+    family="cooking",
+    episodes=3,
+    lessons=(wire.Counted(id=LESSON.id, evidence=EVIDENCE),),
 )
 ENTRY = wire.FileEntry(name="m.gguf", role="model", type="Q4_1", length=5, sha256="0" * 64)
 NOTICE = wire.ReleaseNotice(
@@ -45,7 +44,7 @@ def test_what_is_sent_is_what_arrives():
 
 
 def test_equal_reports_have_equal_bytes_and_identity():
-    turned = wire.Report(lessons=REPORT.lessons, episodes=dict(REPORT.episodes), release="r1")
+    turned = wire.Report(lessons=REPORT.lessons, episodes=3, family="cooking", release="r1")
     assert wire.encode(turned) == wire.encode(REPORT)
     assert wire.digest(turned) == wire.digest(REPORT)
     assert wire.digest(REPORT.model_copy(update={"release": "r2"})) != wire.digest(REPORT)
@@ -65,11 +64,56 @@ def test_fields_of_an_id_cannot_run_into_each_other():
     assert wire.lesson_id("ab", "c", "do", "x") != wire.lesson_id("a", "bc", "do", "x")
 
 
-def test_a_forged_id_is_refused():
-    value = plain()
-    value["lessons"][0]["lesson"]["id"] = "0" * 16
-    with pytest.raises(ReportRefused, match=r"lessons\.0\.lesson.*is not the hash"):
-        wire.decode_report(packed(value))
+def spoilt_lesson(**changes: str) -> str:
+    return json.dumps(json.loads(wire.canonical_json(LESSON)) | changes)
+
+
+def test_a_lesson_proves_itself_by_its_id():
+    assert wire.read_lesson(spoilt_lesson()) == LESSON
+    with pytest.raises(ReportRefused, match="is not the hash"):
+        wire.read_lesson(spoilt_lesson(id="0" * 16))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("template", "Take the SECRET!"),
+        ("template", "x" * 81),
+        ("template", "take \u200bkey"),
+        ("cue", "always"),
+        ("advice", "do not"),
+        ("text", "free text"),
+    ],
+)
+def test_a_lesson_that_breaks_the_schema_is_refused_with_its_field(field, value):
+    with pytest.raises(ReportRefused, match=field):
+        wire.read_lesson(spoilt_lesson(**{field: value}))
+
+
+def test_topics_belong_to_conversations_and_situations_to_games():
+    assert wire.Lesson.of("chat", "answer briefly", "code").cue == "code"
+    for family, cue in (("cooking", "code"), ("chat", "fresh")):
+        with pytest.raises(ValidationError, match="does not belong"):
+            wire.Lesson.of(family, "answer briefly", cue)
+
+
+def test_to_do_and_to_avoid_are_different_lessons():
+    assert (
+        wire.Lesson.of("cooking", "eat meal").id != wire.Lesson.of("cooking", "eat meal", advice="avoid").id
+    )
+
+
+def test_a_report_whose_counts_cannot_be_is_refused():
+    twice = plain() | {"lessons": plain()["lessons"] * 2}
+    with pytest.raises(ReportRefused, match="stands twice"):
+        wire.decode_report(packed(twice))
+    for count in ("episodes", "proposals"):
+        with pytest.raises(ReportRefused, match="more episodes than the 3 played"):
+            wire.decode_report(packed(spoil(f"lessons.0.evidence.{count}", 4)))
+
+
+def test_a_report_holds_no_lessons_text():
+    assert b"fridge" not in wire.canonical_json(REPORT)
 
 
 def spoil(path: str, value: object) -> dict:
@@ -85,23 +129,21 @@ def spoil(path: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("schema_version", 2),
+        ("schema_version", 1),
         ("release", "../../etc"),
         ("release", ""),
         ("device", "who am I"),
         ("trajectory", []),
-        ("episodes", {"cooking": -1}),
-        ("episodes", {"a b": 1}),
+        ("episodes", -1),
+        ("episodes", {"cooking": 3}),
+        ("family", "a b"),
         ("lessons.0.evidence.supports", -1),
         ("lessons.0.evidence.supports", 1.5),
         ("lessons.0.evidence.supports", "2"),
         ("lessons.0.evidence.supports", 10**9),
         ("lessons.0.evidence.note", "text"),
-        ("lessons.0.lesson.template", "Take the SECRET!"),
-        ("lessons.0.lesson.template", "x" * 81),
-        ("lessons.0.lesson.cue", "always"),
-        ("lessons.0.lesson.advice", "avoid"),
-        ("lessons.0.lesson.text", "free text"),
+        ("lessons.0.id", "take the key"),
+        ("lessons.0.template", "take key"),
     ],
 )
 def test_a_report_that_breaks_the_schema_is_refused_in_one_line_with_its_field(path, value):
@@ -148,32 +190,28 @@ def test_deep_nesting_is_refused():
         wire.decode_report(zstandard.compress(b"[" * 200_000))
 
 
-def test_a_report_over_its_cap_neither_leaves_nor_arrives():
-    random_ = random.Random(0)
-    letters = string.ascii_lowercase + string.digits
-    texts = ["".join(random_.choices(letters, k=80)) for _ in range(256)]
-    lessons = [
-        wire.ReportedLesson(lesson=wire.Lesson.of("cooking", text), evidence=EVIDENCE) for text in texts
-    ]
-    report = wire.Report(release="r1", episodes={}, lessons=tuple(lessons))
+def test_a_report_over_its_cap_neither_leaves_nor_arrives(monkeypatch):
+    sent = wire.encode(REPORT)
+    monkeypatch.setattr("oel_shared.wire._codec.MAX_REPORT_BYTES", len(sent) - 1)
     with pytest.raises(ReportRefused, match="send fewer lessons"):
-        wire.encode(report)
+        wire.encode(REPORT)
     with pytest.raises(ReportRefused, match="the cap is"):
-        wire.decode_report(zstandard.compress(wire.canonical_json(report)))
+        wire.decode_report(sent)
 
 
 def test_a_report_holds_256_lessons_at_most():
-    one = REPORT.lessons[0]
-    assert len(wire.Report(release="r1", episodes={}, lessons=(one,) * 256).lessons) == 256
+    many = [wire.Counted(id=f"{k:016x}", evidence=EVIDENCE) for k in range(257)]
+    assert len(REPORT.model_copy(update={"lessons": tuple(many[:256])}).lessons) == 256
+    wire.Report(release="r1", family="cooking", episodes=3, lessons=tuple(many[:256]))
     with pytest.raises(ValidationError):
-        wire.Report(release="r1", episodes={}, lessons=(one,) * 257)
+        wire.Report(release="r1", family="cooking", episodes=3, lessons=tuple(many))
 
 
 def test_an_experience_has_no_wire_form():
     experience = [t for t in vars(types).values() if dataclasses.is_dataclass(t)]
     assert types.Trajectory in experience
     assert not any(issubclass(t, wire.Frozen) for t in experience)
-    fields = {name for kind in (wire.Report, wire.ReportedLesson, wire.Lesson, wire.Evidence)
+    fields = {name for kind in (wire.Report, wire.Counted, wire.Lesson, wire.Evidence)
               for name in kind.model_fields}  # fmt: skip
     assert not fields & {"observation", "feedback", "turns", "goal", "actions", "history", "outcome", "score"}
 

@@ -1,9 +1,9 @@
-"""Many states in one forward pass; a state's candidates share its prompt.
+"""Many states in one forward pass; a state's candidates share its prompt and whatever they begin with.
 
-All states stand in one row without padding:  prompt_0 | choice_0,0 | choice_0,1 | ... | prompt_1 | ...
-A candidate sees its own prompt and itself only, and positions restart after the prompt for each of them,
-so every log-prob is that of the plain sequence prompt + candidate. The last token of a candidate
-(end-of-turn) is only predicted, never fed.
+All states stand in one row without padding:  prompt_0 | trie_0 | prompt_1 | trie_1 | ...
+A trie holds the candidates' tokens, a common beginning once. A token sees its prompt and the tokens before it
+in its own candidates only, and its position is that in prompt + candidate, so every log-prob is that of the
+plain sequence. The last token of a candidate (end-of-turn) is only predicted, never fed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class ChoiceState:
     @property
     def length(self) -> int:
         """Tokens that are fed to the model."""
-        return len(self.prompt) + sum(len(choice) - 1 for choice in self.choices)
+        beginnings = {choice[:n] for choice in self.choices for n in range(1, len(choice))}
+        return len(self.prompt) + len(beginnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,21 @@ def pack(states: Sequence[ChoiceState]) -> Packed:
         start, size = len(tokens), len(state.prompt)
         tokens += state.prompt
         positions += range(size)
-        branch: list[int] = []
+        # Where each beginning of a choice ends in the row: there its next token is predicted.
+        end: dict[tuple[int, ...], int] = {(): start + size - 1}
+        parents: list[int] = []
         for j, choice in enumerate(state.choices):
-            # The last token of the prompt predicts the first token, each token the one after it.
-            read += [start + size - 1, *range(len(tokens), len(tokens) + len(choice) - 1)]
-            target += choice
-            choice_of += [choices + j] * len(choice)
-            tokens += choice[:-1]
-            positions += range(size, size + len(choice) - 1)
-            branch += [j] * (len(choice) - 1)
-        hidden.append(_hidden(size, torch.tensor(branch, dtype=torch.long)))
+            for depth, token in enumerate(choice):
+                before, after = choice[:depth], choice[: depth + 1]
+                read.append(end[before])
+                target.append(token)
+                choice_of.append(choices + j)
+                if after not in end and depth < len(choice) - 1:
+                    end[after] = len(tokens)
+                    tokens.append(token)
+                    positions.append(size + depth)
+                    parents.append(end[before] - start)
+        hidden.append(_hidden(size, parents))
         choices += len(state.choices)
     unique, source = torch.unique(torch.tensor(read), return_inverse=True)
     return Packed(
@@ -99,11 +105,16 @@ def pack(states: Sequence[ChoiceState]) -> Packed:
     )
 
 
-def _hidden(prompt: int, branch_C: Tensor) -> Tensor:
-    """(L, L), L = prompt + C: each token sees what came before it in the prompt and in its own branch."""
-    branch_L = torch.cat([torch.full((prompt,), -1), branch_C])
-    visible_LL = ((branch_L[:, None] == branch_L) | (branch_L == -1)).tril()
-    return torch.zeros(visible_LL.shape).masked_fill(~visible_LL, float("-inf"))
+def _hidden(prompt: int, parents: Sequence[int]) -> Tensor:
+    """(L, L), L = prompt + trie: each token sees the prompt before it, its parent and all that one sees."""
+    length = prompt + len(parents)
+    visible_LL = torch.zeros(length, length, dtype=torch.bool)
+    visible_LL[:prompt, :prompt] = True
+    visible_LL.tril_()
+    for token, parent in enumerate(parents, prompt):
+        visible_LL[token] = visible_LL[parent]
+        visible_LL[token, token] = True
+    return torch.zeros(length, length).masked_fill(~visible_LL, float("-inf"))
 
 
 def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:

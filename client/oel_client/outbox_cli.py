@@ -1,0 +1,138 @@
+"""`oel client outbox`, `ledger` and `forget`: what leaves this device, and the user's word on it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from oel_client.cli_options import Home, Json, folder_of
+from oel_shared.console import show, show_json, show_table
+
+app = typer.Typer(
+    help="What left or will leave this device: see every byte, allow it, change it or keep it back.",
+    no_args_is_help=True,
+    add_completion=False,
+    suggest_commands=False,
+)
+Report = Annotated[str | None, typer.Argument(help="Id of a report, or its beginning; all if absent.")]
+
+
+@app.command(name="list")
+def list_reports(home: Home = None, as_json: Json = False) -> None:
+    """List the reports: state, family, size.
+
+    held waits for your yes; waiting leaves when the server asks next; sent and acknowledged have left.
+    """
+    from oel_client.consent import plain_parcel, reports
+
+    parcels = [plain_parcel(parcel) for parcel in reports(folder_of(home))]
+    if as_json:
+        show_json({"reports": parcels})
+    elif parcels:
+        rows = [
+            [p["report"][:12], p["state"], p["family"], p["release"], f"{p['bytes']} bytes", p["created"]]
+            for p in parcels
+        ]
+        show_table(["report", "state", "family", "played with", "size", "made"], rows)
+    else:
+        show("the outbox is empty: nothing has left this device")
+
+
+@app.command(name="show")
+def show_report(report: Report = None, home: Home = None, as_json: Json = False) -> None:
+    """Show the very bytes of reports, decompressed, with what only this device knows about them.
+
+    A report names lessons by id. Their texts leave later, if the server asks: once enough devices hold the id.
+    """
+    from oel_client.consent import describe, reports
+
+    folder = folder_of(home)
+    found = [describe(folder, parcel) for parcel in reports(folder, report)]
+    if as_json:
+        show_json({"reports": found})
+        return
+    for one in found:
+        taken = "" if one["round"] is None else f" in round {one['round']}"
+        show(f"report {one['report']}: {one['state']}{taken}, {one['bytes']} bytes holding")
+        show(one["content"])
+        for lesson in one["lessons"]:
+            show(f"    {lesson['id']} is {lesson['words']}")
+            show(f"        text that may be asked for: {lesson['text']}")
+            for cite in lesson["evidence"]:
+                show(f"        seen here, never sent: {cite}")
+
+
+@app.command()
+def approve(report: Report = None, home: Home = None, as_json: Json = False) -> None:
+    """Let reports leave: one, or all that wait for your yes."""
+    from oel_client.consent import decide
+
+    _say(decide(folder_of(home), report, True), "may leave when the server asks", as_json)
+
+
+@app.command()
+def deny(report: Report = None, home: Home = None, as_json: Json = False) -> None:
+    """Keep reports here: one, or all that have not left."""
+    from oel_client.consent import decide
+
+    _say(decide(folder_of(home), report, False), "stays on this device", as_json)
+
+
+@app.command()
+def edit(
+    report: Annotated[str, typer.Argument(help="Id of a report that has not left, or its beginning.")],
+    drop: Annotated[
+        list[str], typer.Option(help="Id of a lesson to take out, or its beginning; repeatable.")
+    ],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Take lessons out of a report before it leaves. Counts cannot be changed: they are what was seen."""
+    from oel_client.consent import drop_lessons
+
+    _say([drop_lessons(folder_of(home), report, drop)], "is what is left of it", as_json)
+
+
+def ledger(home: Home = None, as_json: Json = False) -> None:
+    """List everything that ever left this device: when, what, and in which releases it ended."""
+    from oel_client.consent import ledger_lines
+
+    lines = ledger_lines(folder_of(home))
+    if as_json:
+        show_json({"left": lines})
+    elif lines:
+        rows = [
+            [x["at"], str(x["round"]), x["kind"], x["id"][:12], f"{x['bytes']} bytes", x["words"],
+             ", ".join(x["releases"])]
+            for x in lines
+        ]  # fmt: skip
+        show_table(["when", "round", "what", "id", "size", "meaning", "ended in"], rows)
+    else:
+        show("nothing has left this device")
+
+
+def forget(
+    report: Annotated[str | None, typer.Option(help="Withdraw one report.")] = None,
+    lesson: Annotated[str | None, typer.Option(help="Withdraw every report that names this lesson.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Withdraw every report.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Withdraw what left: the server forgets it in the next round, whatever did not leave never will.
+
+    A release that was trained on it stays out until the server's keeper runs `oel server erase`.
+    """
+    from oel_client.consent import withdraw
+
+    _say(withdraw(folder_of(home), report, lesson, everything), "is withdrawn", as_json)
+
+
+def _say(report_ids: list[str], words: str, as_json: bool) -> None:
+    if as_json:
+        show_json({"reports": report_ids})
+        return
+    for report_id in report_ids:
+        show(f"report {report_id[:12]} {words}")
+    if not report_ids:
+        show("there is no such report to change: see `oel client outbox list`")

@@ -1,0 +1,71 @@
+"""From found lessons to reports in the outbox: one report for each family, in the state its user chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from oel_client.config import ClientConfig
+from oel_client.extract import Found
+from oel_client.outbox import Content, Outbox, Parcel, State
+from oel_shared import wire
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A family's report as it was put into the outbox."""
+
+    report: wire.Report
+    parcel: Parcel
+    new: bool
+    """False if this very report was there already."""
+
+
+def make_report(
+    release: str, family: str, episodes: int, found: Sequence[Found]
+) -> tuple[wire.Report, tuple[Content, ...]]:
+    """A family's report and the texts behind its ids.
+
+    Args:
+        found: the family's lessons, best first; as many as a report may hold are taken.
+    """
+    kept = found[: wire.MAX_LESSONS]
+    counted = tuple(wire.Counted(id=f.lesson.id, evidence=f.evidence) for f in kept)
+    report = wire.Report(release=release, family=family, episodes=episodes, lessons=counted)
+    return report, tuple(content_of(f.lesson) for f in kept)
+
+
+def content_of(lesson: wire.Lesson) -> Content:
+    """A lesson as the outbox keeps it: the very text that may leave."""
+    return Content(lesson.id, wire.canonical_json(lesson).decode())
+
+
+def parcel_of(report: wire.Report, state: State, created: str) -> Parcel:
+    """A report as it lies in the outbox."""
+    identity, payload = wire.digest(report), wire.encode(report)
+    return Parcel(identity, payload, report.family, report.release, created, state, None)
+
+
+def put_reports(
+    outbox: Outbox,
+    config: ClientConfig,
+    release: str,
+    episodes: Mapping[str, int],
+    found: Sequence[Found],
+    created: str,
+) -> tuple[Reported, ...]:
+    """Put a report of each played family into the outbox; a family that its user never shares gets none.
+
+    Args:
+        episodes: finished episodes by family.
+    """
+    done = []
+    for family, count in sorted(episodes.items()):
+        share = config.shares(family)
+        if share == "never":
+            continue
+        mine = [f for f in found if f.lesson.family == family]
+        report, contents = make_report(release, family, count, mine)
+        parcel = parcel_of(report, "waiting" if share == "auto" else "held", created)
+        done.append(Reported(report, parcel, outbox.put(parcel, contents)))
+    return tuple(done)

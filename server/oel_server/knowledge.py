@@ -1,0 +1,100 @@
+"""Knowledge: every lesson that enough devices hold, with its evidence and what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import computed_field
+
+from oel_shared import wire
+from oel_shared.wire import Evidence, Frozen, Lesson
+
+Standing = Literal["used", "absorbed", "rival", "retired", "unproven", "waiting", "harmful", "unreadable"]
+"""used: taught. absorbed: the weights act on it already, so it needs no room in a prompt. rival: a lesson that
+contradicts or doubles it is better supported. retired: it stopped helping. unproven: not surely better than
+what was done instead. waiting: too few devices. harmful: the precheck saw play get worse with it.
+unreadable: its template has a slot that this server does not know. No standing is final but by evidence."""
+
+
+class KnownLesson(Frozen):
+    """A lesson with its pooled evidence and its standing."""
+
+    lesson: Lesson
+    evidence: Evidence
+    """Pooled over all devices, each capped."""
+    devices: int
+    """Authenticated nodes whose reports support it, counted once each over all rounds."""
+    releases: tuple[str, ...]
+    """Releases that were played when it was seen."""
+    lift_low: float
+    """Lower 95 % bound of how much more often good news followed it than what was done instead, from the
+    counts that a few devices cannot move (`pooling.trimmed`)."""
+    strength: float
+    """Lower 95 % bound of how often good news followed it, of the same counts."""
+    standing: Standing
+    reason: str
+    """Why it is not used; empty if it is."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def used(self) -> bool:
+        """Whether it is taught or kept from being taught over: it is in the teacher's list."""
+        return self.standing in ("used", "absorbed")
+
+    def put_aside(self, standing: Standing, reason: str) -> KnownLesson:
+        """The same with another standing."""
+        return self.model_copy(update={"standing": standing, "reason": reason})
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """All lessons with a text, strongest first."""
+
+    lessons: tuple[KnownLesson, ...]
+    unnamed: Mapping[str, int]
+    """Lesson ids whose text nobody was asked for yet, and how many devices support each."""
+
+    def used(self, family: str) -> tuple[Lesson, ...]:
+        """What a teacher gets for a family, in the order in which lessons are tried."""
+        return tuple(k.lesson for k in self.lessons if k.used and k.lesson.family == family)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families with at least one lesson to teach."""
+        return tuple(sorted({k.lesson.family for k in self.lessons if k.standing == "used"}))
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Ids of absorbed lessons: where one applies first, the teacher says nothing, lest a weaker one speak."""
+        return frozenset(k.lesson.id for k in self.lessons if k.standing == "absorbed")
+
+    def without(self, family: str, reason: str) -> Knowledge:
+        """The same knowledge with no lesson of `family` taught."""
+        return self._with(lambda k: k.lesson.family == family and k.used, "harmful", reason)
+
+    def without_lesson(self, lesson_id: str, reason: str) -> Knowledge:
+        """The same knowledge with one lesson not taught."""
+        return self._with(lambda k: k.lesson.id == lesson_id and k.used, "harmful", reason)
+
+    def absorbed(self, rates: Mapping[str, float]) -> Knowledge:
+        """The same knowledge with these lessons marked absorbed.
+
+        Args:
+            rates: by lesson id, how often the current release follows it unasked.
+        """
+        known = self
+        for lesson_id, rate in rates.items():
+            reason = f"the release follows it unasked in {100 * rate:.0f} % of practice"
+            known = known._with(lambda k, i=lesson_id: k.lesson.id == i and k.used, "absorbed", reason)  # type: ignore[misc]
+        return known
+
+    def training_bytes(self) -> bytes:
+        """What a training run sees of it, in order and without counts: equal bytes teach equally."""
+        taught = [k for k in self.lessons if k.used]
+        return b"\n".join(k.standing.encode() + b" " + wire.canonical_json(k.lesson) for k in taught)
+
+    def _with(self, which: Callable[[KnownLesson], bool], standing: Standing, reason: str) -> Knowledge:
+        changed = tuple(k.put_aside(standing, reason) if which(k) else k for k in self.lessons)
+        return replace(self, lessons=changed)

@@ -1,0 +1,58 @@
+"""Everything that crosses between a device and the server, and nothing else.
+
+Up: `Report` (counts behind lesson ids), and `Lesson` in full, but only one that enough devices hold. Down:
+`Manifest` inside a `ReleaseNotice`. A trajectory has no wire form. All are frozen and typed; reports and
+manifests are schema-versioned and travel as canonical JSON compressed with zstd.
+"""
+
+from oel_shared.wire._base import SCHEMA, Frozen, ShortName
+from oel_shared.wire._codec import (
+    MAX_PLAIN_BYTES,
+    MAX_REPORT_BYTES,
+    canonical_json,
+    decode_notice,
+    decode_report,
+    digest,
+    encode,
+    read_lesson,
+)
+from oel_shared.wire._lessons import (
+    MAX_TEMPLATE,
+    TOPICS,
+    Advice,
+    Cue,
+    Evidence,
+    Lesson,
+    LessonId,
+    lesson_id,
+)
+from oel_shared.wire._releases import FileEntry, Manifest, ReleaseNotice
+from oel_shared.wire._reports import MAX_LESSONS, Counted, Report
+
+__all__ = [
+    "MAX_LESSONS",
+    "MAX_PLAIN_BYTES",
+    "MAX_REPORT_BYTES",
+    "MAX_TEMPLATE",
+    "SCHEMA",
+    "TOPICS",
+    "Advice",
+    "Counted",
+    "Cue",
+    "Evidence",
+    "FileEntry",
+    "Frozen",
+    "Lesson",
+    "LessonId",
+    "Manifest",
+    "ReleaseNotice",
+    "Report",
+    "ShortName",
+    "canonical_json",
+    "decode_notice",
+    "decode_report",
+    "digest",
+    "encode",
+    "lesson_id",
+    "read_lesson",
+]

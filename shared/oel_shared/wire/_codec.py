@@ -1,0 +1,79 @@
+"""Wire types to bytes and back, both ways capped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TypeVar
+
+import zstandard
+from pydantic import BaseModel, ValidationError
+
+from oel_shared.errors import OelError, RefusedError, ReleaseRefused, ReportRefused
+from oel_shared.wire._lessons import Lesson
+from oel_shared.wire._releases import ReleaseNotice
+from oel_shared.wire._reports import Report
+
+MAX_REPORT_BYTES = 16 * 1024
+"""Cap of one compressed report."""
+MAX_PLAIN_BYTES = 1024 * 1024
+"""Cap of one decompressed message, so a small bomb cannot fill memory."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def canonical_json(value: BaseModel) -> bytes:
+    """Sorted keys, no spaces, UTF-8: equal values give equal bytes."""
+    plain = value.model_dump(mode="json")
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(value: BaseModel) -> str:
+    """SHA-256 of the canonical JSON; a report's identity."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def encode(value: BaseModel) -> bytes:
+    """Canonical JSON, compressed. Raises: ReportRefused if a report exceeds its cap."""
+    packed = zstandard.ZstdCompressor(level=10).compress(canonical_json(value))
+    if isinstance(value, Report) and len(packed) > MAX_REPORT_BYTES:
+        raise ReportRefused(
+            f"the report is {len(packed)} bytes compressed, the cap is {MAX_REPORT_BYTES}: send fewer lessons"
+        )
+    return packed
+
+
+def decode_report(packed: bytes) -> Report:
+    """The report in `packed`. Raises: ReportRefused naming the field."""
+    if len(packed) > MAX_REPORT_BYTES:
+        raise ReportRefused(f"report of {len(packed)} bytes, the cap is {MAX_REPORT_BYTES}")
+    return _decode(packed, Report, ReportRefused)
+
+
+def read_lesson(text: str) -> Lesson:
+    """The lesson that a device revealed as canonical JSON. Raises: ReportRefused naming the field."""
+    return _read(text, Lesson, ReportRefused)
+
+
+def decode_notice(packed: bytes) -> ReleaseNotice:
+    """The release notice in `packed`. Raises: ReleaseRefused naming the field."""
+    return _decode(packed, ReleaseNotice, ReleaseRefused)
+
+
+def _decode(packed: bytes, kind: type[ModelT], refusal: type[RefusedError]) -> ModelT:
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_PLAIN_BYTES)
+    except zstandard.ZstdError as error:
+        raise refusal(f"{kind.__name__.lower()} is not valid zstd: {error}") from error
+    return _read(plain, kind, refusal)
+
+
+def _read(plain: str | bytes, kind: type[ModelT], refusal: type[RefusedError]) -> ModelT:
+    try:
+        return kind.model_validate_json(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise refusal(f"{kind.__name__.lower()} field {field}: {first['msg']}") from error
+    except (OelError, RecursionError, ValueError) as error:
+        raise refusal(f"{kind.__name__.lower()} cannot be read: {error}") from error

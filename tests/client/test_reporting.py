@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import random
+
+from oel_client.extract import Found
+from oel_client.reporting import make_report
+from oel_shared import wire
+
+
+def found(random_: random.Random, number: int) -> Found:
+    counts = {name: random_.randrange(10**6) for name in wire.Evidence.model_fields}
+    return Found(wire.Lesson.of("toy", f"take {number}"), wire.Evidence(**counts), ())
+
+
+def test_the_fullest_report_holds_the_best_lessons_and_fits():
+    random_ = random.Random(0)
+    many = [found(random_, number) for number in range(400)]
+    report, contents = make_report("base", "toy", 10**6, many)
+    # Random counts of six digits are the worst that packing can meet.
+    assert len(wire.encode(report)) <= wire.MAX_REPORT_BYTES
+    kept = [one.id for one in report.lessons]
+    assert len(kept) == wire.MAX_LESSONS
+    assert kept == [f.lesson.id for f in many][: len(kept)]
+    assert [one.lesson_id for one in contents] == kept
+
+
+def test_the_text_that_may_be_asked_for_proves_the_id_in_the_report():
+    report, contents = make_report("base", "toy", 10**6, [found(random.Random(0), 1)])
+    assert wire.read_lesson(contents[0].lesson).id == report.lessons[0].id
