@@ -81,12 +81,19 @@ class Endpoint:
     """Answers requests with the stage's model.
 
     Args:
+        release: names the release that speaks now; asked without waiting for a turn.
         listener: told of every talk, with the user's consent only; None keeps nothing.
         clock: seconds since 1970.
     """
 
-    def __init__(self, stage: Stage, listener: Listener | None, clock: Callable[[], float]) -> None:
-        self._stage, self._listener, self._clock = stage, listener, clock
+    def __init__(
+        self,
+        stage: Stage,
+        release: Callable[[], str],
+        listener: Listener | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._stage, self._release, self._listener, self._clock = stage, release, listener, clock
 
     def app(self, host: str) -> ASGIApp:
         """The ASGI app, to be served under `host`."""
@@ -100,9 +107,12 @@ class Endpoint:
         return OwnProgramsOnly(Starlette(routes=routes, exception_handlers=handlers), host)
 
     async def _models(self, request: Request) -> Response:
-        async with self._stage.voice() as voice:
-            release = voice.release
-        model = {"id": release, "object": "model", "created": int(self._clock()), "owned_by": "edge-oel"}
+        model = {
+            "id": self._release(),
+            "object": "model",
+            "created": int(self._clock()),
+            "owned_by": "edge-oel",
+        }
         return JSONResponse({"object": "list", "data": [model]})
 
     async def _chat(self, request: Request) -> Response:

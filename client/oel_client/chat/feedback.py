@@ -16,16 +16,17 @@ from oel_client.chat.vocabulary import Rule
 Kind = Literal["correction", "thanks", "repeat", "neutral"]
 
 _CORRECTION = re.compile(
-    r"^\W*(?:no|nope|nah|nein|wrong|incorrect|falsch|not (?:quite|what|really|right|correct|like)|false)\b"
+    r"^\W*(?:no(?! way)|nope|nah|nein|wrong|incorrect|falsch|not (?:quite|what|really|right|correct|like)|false)\b"
     r"|^\W*actually,? (?:it|that|this|the|he|she|they|there|no)\b"
     r"|\bthat(?:'s| is| was|s)? (?:\w+ )?(?:wrong|incorrect|false|nonsense|not (?:right|true|correct|what|it))\b"
     r"|\b(?:is|was|are|isn'?t|wasn'?t) (?:not |still |just )?(?:wrong|incorrect|not right|not correct|correct\?)"
-    r"|\b(?:this|that|it|which) (?:is not|isn'?t|does(?: not|n'?t)|did(?: not|n'?t)) "
+    r"|^\W*(?:this|that|it) (?:is not|isn'?t|does(?: not|n'?t)|did(?: not|n'?t)) "
+    r"|\bit (?:still )?(?:does(?: not|n'?t)|did(?: not|n'?t)) (?:work|help|compile|run|fit|make sense|answer)\b"
     r"|\bi (?:meant|mean\b|said|asked for|wanted|already (?:said|told)|told you)\b"
     r"|\bi did(?: not|n'?t) (?:ask|mean|want|say)\b"
     r"|\byou (?:forgot|missed|misunderstood|misread|ignored|made (?:a|that|this|an)|didn'?t|did not|left out"
     r"|keep|assumed|got (?:it|that|this|the))\b"
-    r"|\b(?:try again|instead|mistake in|error in your|das ist falsch|should (?:be|have been))\b"
+    r"|\b(?:try again|look it up|mistake in|error in your|das ist falsch|should (?:be|have been))\b"
     r"|\btoo (?:long|short|wordy|vague|technical|complicated|complex|simple|basic|formal|casual|literal|many|cold"
     r"|harsh|stiff|verbose)\b"
     r"|^\W*(?:please )?(?:stop|don'?t|do not) |^\W*why (?:did|do) you\b",
@@ -54,6 +55,19 @@ _ABOUT_THE_ANSWER = frozenset(
 )
 """Words of a request that point at the answer before, not at a new task."""
 _POINTERS = frozenset({"it", "that", "this", "them", "your"})
+
+_TASK = re.compile(
+    r"^\W*(?:(?:and|now|ok|so|then|please|next|also|but)\W+)*"
+    r"(?:(?:can|could|would|will) you (?:please )?|i (?:want|need) you to |help me (?:to )?|let'?s )?"
+    r"(?:write|translate|what|who|whose|how|when|where|which|why|explain|tell|list|make|create|give|show|is|are|was"
+    r"|were|do|does|did|can|could|should|will|would|summari[sz]e|calculate|compute|plan|find|describe|compare"
+    r"|suggest|name|convert|draw|draft|define|generate|recommend|solve|fix|check|invent|rewrite)\b",
+    re.IGNORECASE,
+)
+"""How a new task begins, and many a request about the answer before."""
+
+SHORT_WORDS = 12
+"""A message of more words may hold a task of its own."""
 
 ALIKE = 0.6
 """Share of equal words, in order, from which a message repeats the question (`difflib` ratio of words)."""
@@ -107,11 +121,15 @@ def repeats(question: str, message: str) -> bool:
 
 
 def _only_asks(message: str) -> bool:
-    """Whether the message is no more than a request about the answer before.
+    """Whether a message with a request is about the answer before, and no new task.
 
-    Nothing may stand beside what it asks for, or two words if it points back with one such as "it".
+    A short one that does not begin like a task is; of the others nothing may stand beside what they ask for, or
+    two words if they point back with one such as "it".
     """
     rest = _THANKS_FIRST.sub(" ", message)
+    words = _words(rest)
+    if len(words) <= SHORT_WORDS and not _TASK.match(rest):
+        return True
     for known in known_rules().values():
         rest = known.asked.sub(" ", rest)
     words = _words(rest)

@@ -75,7 +75,7 @@ def serve(
     try:
         release = model().release
         listener = remembering(home) if learn else None
-        app = Endpoint(stage, listener, time.time).app(host)
+        app = Endpoint(stage, lambda: installed(home).version, listener, time.time).app(host)
         with _listening(host, port) as opened:
             shown = f"[{host}]" if ":" in host else host
             ready(f"http://{shown}:{opened.getsockname()[1]}/v1", release)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from starlette.testclient import TestClient
 
 from oel_client.chat.conversations import Conversations
 from oel_client.chat.endpoint import Endpoint, Listener
-from oel_client.chat.serving import InstalledModel, remembering
+from oel_client.chat.serving import InstalledModel, is_loopback, remembering, serve
 from oel_client.chat.speaking import Stage, Voice
 from oel_client.installation import install_base
-from oel_shared.errors import ModelFileError, StateError
+from oel_shared.errors import ModelFileError, StateError, UsageError
 
 HI = [{"role": "user", "content": "hi"}]
 CHAT = "/v1/chat/completions"
@@ -46,7 +47,8 @@ class Parrot:
 
 
 def client_of(speaker, listener: Listener | None = None) -> TestClient:
-    app = Endpoint(Stage(lambda: Voice("release-3", speaker)), listener, lambda: 1000.0).app("127.0.0.1")
+    stage = Stage(lambda: Voice("release-3", speaker))
+    app = Endpoint(stage, lambda: "release-3", listener, lambda: 1000.0).app("127.0.0.1")
     return TestClient(app, base_url="http://127.0.0.1:8000")
 
 
@@ -178,7 +180,7 @@ def test_a_client_that_goes_away_ends_the_answer():
                 self.ended += 1
 
     endless = Endless()
-    app = Endpoint(Stage(lambda: Voice("base", endless)), None, time.time).app("127.0.0.1")
+    app = Endpoint(Stage(lambda: Voice("base", endless)), lambda: "base", None, time.time).app("127.0.0.1")
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -190,6 +192,8 @@ def test_a_client_that_goes_away_ends_the_answer():
         given = {"messages": HI, "max_tokens": 900_000}
         with httpx.stream("POST", url, json={**given, "stream": True}) as response:
             next(response.iter_text())
+            models = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)  # does not wait for its turn
+            assert models.status_code == 200
         await_count(endless, 1)
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(url, json=given, timeout=0.5)
@@ -225,6 +229,22 @@ def test_with_consent_talks_are_kept_and_without_nothing_is(tmp_path):
 def test_without_consent_not_even_a_table_is_made(tmp_path):
     client_of(Parrot("a")).post(CHAT, json={"messages": HI})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_taken_is_one_line(tmp_path, tiny_llama):
+    install_base(tmp_path, tiny_llama)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
+            serve(tmp_path, 1, "127.0.0.1", port, False, lambda url, release: None)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("here.example", False)],
+)
+def test_what_others_can_reach_is_known(host, own):
+    assert is_loopback(host) is own
 
 
 def test_the_installed_release_speaks_and_a_new_one_with_the_next_answer(tmp_path, tiny_llama, monkeypatch):
