@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from oel_client.config import ClientConfig
 from oel_client.extract import Found
 from oel_client.outbox import Content, Outbox, Parcel, State
+from oel_client.scrub import Scrubber
 from oel_shared import wire
 
 
@@ -56,15 +57,18 @@ def put_reports(
 ) -> tuple[Reported, ...]:
     """Put a report of each played family into the outbox; a family that its user never shares gets none.
 
+    A lesson in whose words personal data or a private word is found stays here: what would be left of it with
+    a placeholder is another lesson, which nobody's evidence supports.
+
     Args:
         episodes: finished episodes by family.
     """
-    done = []
+    done, scrubber = [], Scrubber(config.private_words)
     for family, count in sorted(episodes.items()):
         share = config.shares(family)
         if share == "never":
             continue
-        mine = [f for f in found if f.lesson.family == family]
+        mine = [f for f in found if f.lesson.family == family and not scrubber.scrub(f.lesson.template).found]
         report, contents = make_report(release, family, count, mine)
         parcel = parcel_of(report, "waiting" if share == "auto" else "held", created)
         done.append(Reported(report, parcel, outbox.put(parcel, contents)))

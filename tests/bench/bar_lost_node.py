@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
 from _devices import make_devices, report_ids, scripted_report

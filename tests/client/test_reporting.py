@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import random
 
+from oel_client.config import ClientConfig
 from oel_client.extract import Found
-from oel_client.reporting import make_report
+from oel_client.outbox import Outbox
+from oel_client.reporting import make_report, put_reports
 from oel_shared import wire
 
 
@@ -27,3 +29,14 @@ def test_the_fullest_report_holds_the_best_lessons_and_fits():
 def test_the_text_that_may_be_asked_for_proves_the_id_in_the_report():
     report, contents = make_report("base", "toy", 10**6, [found(random.Random(0), 1)])
     assert wire.read_lesson(contents[0].lesson).id == report.lessons[0].id
+
+
+def test_a_lesson_with_personal_data_or_a_private_word_stays_on_the_device(tmp_path):
+    evidence = wire.Evidence(episodes=1, proposals=1, supports=1, contradictions=0)
+    texts = ("take {any}", "call 030 1234567", "open project bluebird", "go {onward}")
+    lessons = [Found(wire.Lesson.of("toy", text), evidence, ()) for text in texts]
+    config = ClientConfig(seed=1, share="auto", private_words=("Bluebird",))
+    (done,) = put_reports(Outbox(tmp_path), config, "base", {"toy": 3}, lessons, "now")
+    contents = Outbox(tmp_path).contents(done.parcel.report_id)
+    assert [wire.read_lesson(c.lesson).template for c in contents] == ["take {any}", "go {onward}"]
+    assert [one.id for one in done.report.lessons] == [c.lesson_id for c in contents]
