@@ -133,7 +133,11 @@ def _collect(result: Json) -> str:
     many = len(reports) if isinstance(reports, list | dict) else number(reports)
     nodes = result.get("nodes")
     of = len(nodes) if isinstance(nodes, list | dict) else number(nodes)
-    return f"{count(many)} reports of {count(of)} devices arrived, {size(result.get('bytes_up'))} in all."
+    most = number(result.get("bytes_up_most"))
+    each = "" if most is None else f", at most {size(most)} from one device"
+    return (
+        f"{count(many)} reports of {count(of)} devices arrived, {size(result.get('bytes_up'))} in all{each}."
+    )
 
 
 def _merge(result: Json) -> str:

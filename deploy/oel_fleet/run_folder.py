@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oel_server.inbox import DATABASE, Inbox
+from oel_server.inbox import Inbox
+from oel_server.server_db import DATABASE
 from oel_shared import atomic, wire
 from oel_shared.errors import UsageError
 

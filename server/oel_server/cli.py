@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,39 +105,83 @@ def _round(folder: Path) -> Round:
 def status(folder: Dir = DEFAULT, as_json: Json = False) -> None:
     """What the server is doing: the round, its finished stages, the newest release."""
     from oel_server.config import load
-    from oel_server.releases import latest
+    from oel_server.inbox import Inbox
+    from oel_server.releases import newest as newest_of
     from oel_server.stages import STAGES, open_round
 
     load(folder)
-    newest, now = latest(folder / "releases"), open_round(folder)
+    newest, now = newest_of(folder), open_round(folder)
+    with closing(Inbox(folder)) as inbox:
+        nodes = inbox.nodes()
     done = [stage for stage in STAGES if now.result(stage) is not None]
     facts: dict[str, Any] = {
         "round": now.number,
         "done": done,
         "release": newest.version if newest else "base",
+        "nodes": nodes,
     }
     if as_json:
         show_json(facts)
         return
     stages = ", ".join(done) or "nothing yet"
-    show_facts({"round": f"{now.number} (done: {stages})", "release": facts["release"]})
+    known = ", ".join(f"{node} ({count} reports)" for node, count in nodes.items())
+    show_facts(
+        {
+            "round": f"{now.number} (done: {stages})",
+            "release": facts["release"],
+            "nodes": known or "none has reported yet",
+        }
+    )
 
 
 @app.command()
 def releases(folder: Dir = DEFAULT, as_json: Json = False) -> None:
     """All releases with what the gate measured."""
     from oel_server.config import load
-    from oel_server.releases import list_releases
+    from oel_server.releases import list_releases, retracted
 
     load(folder)
-    found = list_releases(folder / "releases")
+    found, gone = list_releases(folder / "releases"), retracted(folder)
     if as_json:
-        show_json([m.model_dump(mode="json") for m in found])
+        show_json([m.model_dump(mode="json") | {"retracted": gone.get(m.version)} for m in found])
         return
     rows = []
     for m in found:
         overall = m.gate["overall"]
         gain = f"{overall['difference']:+.3f} [{overall['low']:+.3f}, {overall['high']:+.3f}]"
         file = m.files[0]
-        rows.append([m.version, m.parent or "base", f"{file.role} {file.type}", f"{file.length:,}", gain])
-    show_table(["release", "parent", "file", "bytes", "gain at the gate"], rows)
+        state = f"retracted: {gone[m.version]}" if m.version in gone else m.standing
+        rows.append(
+            [m.version, m.parent or "base", f"{file.role} {file.type}", f"{file.length:,}", gain, state]
+        )
+    show_table(["release", "parent", "file", "bytes", "gain at the gate", "state"], rows)
+
+
+@app.command()
+def erase(
+    folder: Dir = DEFAULT,
+    device: Annotated[str | None, typer.Option(help="Node id, as `oel server status` lists it.")] = None,
+    lesson: Annotated[str | None, typer.Option(help="Id of a lesson, as in knowledge.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Erase what a device sent, or a lesson, and retract the releases that learnt from it.
+
+    The next round starts from the newest release that has nothing of it.
+    """
+    from dataclasses import asdict
+
+    from oel_server.config import load
+    from oel_server.erase import erase_device, erase_lesson
+    from oel_shared.errors import UsageError
+
+    load(folder)
+    if (device is None) == (lesson is None):
+        raise UsageError("say what to erase: --device NODE or --lesson ID")
+    gone = erase_device(folder, device) if device else erase_lesson(folder, str(lesson))
+    if as_json:
+        show_json(asdict(gone))
+        return
+    show(f"erased from {gone.reports} reports; {len(gone.lessons)} lessons had a part in it")
+    show(
+        f"retracted: {', '.join(gone.retracted) or 'no release'}; the next round starts from {gone.next_from}"
+    )

@@ -69,9 +69,8 @@ class Context:
 
     @property
     def current(self) -> wire.Manifest | None:
-        """The newest release of the rounds before this one; None while only the base is out."""
-        found = releases.list_releases(self.server / "releases")
-        return next((m for m in reversed(found) if m.number < self.folder.number), None)
+        """The newest release of the rounds before this one that stands; None while only the base does."""
+        return releases.newest(self.server, self.folder.number)
 
     @property
     def environments(self) -> list[Environment]:
@@ -103,8 +102,9 @@ class Context:
         """The merged lessons of all reports so far."""
         with closing(Inbox(self.server)) as inbox:
             reports, texts = inbox.reports_up_to(self.folder.number), inbox.texts()
+            erased = inbox.erased()
         newest = self.current.version if self.current else None
-        return merge(reports, texts, self.config.min_devices, newest)
+        return merge(reports, texts, self.config.min_devices, newest, erased)
 
     def knowledge(self) -> Knowledge:
         """The merged lessons as far as this round has found out about them.

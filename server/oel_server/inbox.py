@@ -1,7 +1,6 @@
 """What devices sent, in the server's `server.db`. A report is on disk before anything else happens to it.
 
-Every call is idempotent, so a round that died may ask again. Tables: reports, texts, uploads, withdrawals,
-refusals, announcements, acknowledgements, flower_runs.
+Every call is idempotent, so a round that died may ask again.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlite_utils
-
+from oel_server.server_db import DATABASE, open_database
 from oel_shared import wire
 from oel_shared.errors import ReportRefused, StateError
 from oel_shared.transport import ReceivedReport
 
-DATABASE = "server.db"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,10 +53,8 @@ class Inbox:
     def __init__(self, server: Path, clock: Callable[[], str] = utc_now) -> None:
         if not server.is_dir():
             raise StateError(f"no server folder {server}: run `oel server init` first")
-        self._database = sqlite_utils.Database(server / DATABASE)
-        self._database.enable_wal()
+        self._database = open_database(server / DATABASE)
         self._clock = clock
-        self._create_tables()
 
     def close(self) -> None:
         """Let go of the database file."""
@@ -95,10 +90,10 @@ class Inbox:
             for counted in one.report.lessons:
                 if counted.evidence.supports:
                     supporters.setdefault(counted.id, set()).add(one.node_id)
-        known = self.texts()
+        known, erased = self.texts(), self.erased()
         wanted: dict[str, list[str]] = {}
         for lesson_id, nodes in sorted(supporters.items()):
-            if len(nodes) >= min_devices and lesson_id not in known:
+            if len(nodes) >= min_devices and lesson_id not in known and lesson_id not in erased:
                 for node in nodes:
                     wanted.setdefault(node, []).append(lesson_id)
         return wanted
@@ -136,6 +131,50 @@ class Inbox:
                 gone += connection.execute(query, [node_id, report_id]).rowcount
         self._forget_unsupported_texts()
         return gone
+
+    def erase_node(self, node_id: str) -> tuple[int, set[str], int]:
+        """Remove every row of a node; its reports are taken no more.
+
+        Returns: the first round it reported in, the lessons it supported, how many reports went.
+        """
+        mine = [one for one in self._received("", []) if one.node_id == node_id]
+        rounds = self._database.query(
+            "SELECT coalesce(min(round), 0) AS first FROM reports WHERE node_id = ?", [node_id]
+        )
+        first = next(iter(rounds))["first"]
+        self.withdraw(first, node_id, self.report_ids(node_id))
+        for table in ("refusals", "uploads", "acknowledgements"):
+            self._database[table].delete_where("node_id = ?", [node_id])
+        self._wipe()
+        return first, {c.id for one in mine for c in one.report.lessons if c.evidence.supports}, len(mine)
+
+    def erase_lesson(self, lesson_id: str) -> int:
+        """Take a lesson out of every report and refuse it from now on; returns how many held it.
+
+        A report keeps its id, by which its device knows it.
+        """
+        changed = 0
+        rows = [*self._database.query("SELECT node_id, report_id, payload FROM reports")]
+        for row in rows:
+            report = wire.decode_report(row["payload"])
+            rest = tuple(one for one in report.lessons if one.id != lesson_id)
+            if len(rest) < len(report.lessons):
+                payload = wire.encode(report.model_copy(update={"lessons": rest}))
+                self._database["reports"].update((row["node_id"], row["report_id"]), {"payload": payload})
+                changed += 1
+        self._insert("erased", {"lesson_id": lesson_id})
+        self._database["texts"].delete_where("lesson_id = ?", [lesson_id])
+        self._wipe()
+        return changed
+
+    def erased(self) -> frozenset[str]:
+        """Lessons that may not come back."""
+        return frozenset(row["lesson_id"] for row in self._database.query("SELECT lesson_id FROM erased"))
+
+    def nodes(self) -> dict[str, int]:
+        """Every node whose reports are held, and how many."""
+        query = "SELECT node_id, count(*) AS reports FROM reports GROUP BY node_id ORDER BY node_id"
+        return {row["node_id"]: row["reports"] for row in self._database.query(query)}
 
     def withdrawn_ids(self, node_id: str) -> tuple[str, ...]:
         """Every report that this node took back."""
@@ -213,6 +252,12 @@ class Inbox:
         query = "SELECT max(answered) AS most FROM flower_runs WHERE round = ? AND mode = 'collect'"
         return next((row["most"] or 0 for row in self._database.query(query, [round])), 0)
 
+    def _wipe(self) -> None:
+        """Let nothing that was deleted stay readable in the file."""
+        self._database.conn.commit()
+        self._database.execute("VACUUM")
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _weigh(self, round: int, node_id: str, item: str, size: int) -> None:
         self._insert("uploads", {"round": round, "node_id": node_id, "item": item[:64], "bytes": size})
 
@@ -234,53 +279,3 @@ class Inbox:
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
         self._database[table].insert({**row, "at": self._clock()}, ignore=True)
-
-    def _create_tables(self) -> None:
-        keyed: Sequence[tuple[str, dict[str, type], tuple[str, ...]]] = (
-            (
-                "reports",
-                {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
-                ("node_id", "report_id"),
-            ),
-            (
-                "texts",
-                {"lesson_id": str, "lesson": str, "round": int, "at": str},
-                ("lesson_id",),
-            ),
-            (
-                "uploads",
-                {"round": int, "node_id": str, "item": str, "bytes": int, "at": str},
-                ("round", "node_id", "item"),
-            ),
-            (
-                "withdrawals",
-                {"node_id": str, "report_id": str, "round": int, "at": str},
-                ("node_id", "report_id"),
-            ),
-            (
-                "refusals",
-                {"round": int, "node_id": str, "report_id": str, "reason": str, "at": str},
-                ("round", "node_id", "report_id", "reason"),
-            ),
-            ("announcements", {"round": int, "notice": bytes, "received": str}, ("round",)),
-            (
-                "acknowledgements",
-                {"round": int, "node_id": str, "release": str, "at": str},
-                ("round", "node_id"),
-            ),
-            (
-                "flower_runs",
-                {
-                    "run_id": str,
-                    "round": int,
-                    "mode": str,
-                    "asked": int,
-                    "answered": int,
-                    "error": str,
-                    "at": str,
-                },
-                ("run_id",),
-            ),
-        )
-        for name, columns, key in keyed:
-            self._database[name].create(columns, pk=key, if_not_exists=True)

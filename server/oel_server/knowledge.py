@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from oel_shared import wire
-from oel_shared.wire import Evidence, Frozen, Lesson
+from oel_shared.wire import Evidence, Frozen, Lesson, LessonId
 
 Standing = Literal["used", "absorbed", "rival", "retired", "unproven", "waiting", "harmful", "unreadable"]
 """used: taught. absorbed: the weights act on it already, so it needs no room in a prompt. rival: a lesson that
@@ -22,6 +22,8 @@ class KnownLesson(Frozen):
     """A lesson with its pooled evidence and its standing."""
 
     lesson: Lesson
+    alike: tuple[LessonId, ...] = ()
+    """The same rule in other words: ids that count towards it."""
     evidence: Evidence
     """Pooled over all devices, each capped."""
     devices: int

@@ -1,15 +1,16 @@
 """Merging: the counts of all devices become one knowledge set. Nothing is rewritten, nothing thrown away.
 
-Lessons meet by their ids, which are exact; likeness decides nothing. A lesson that is not used stays, with its
-evidence and the reason.
+Lessons meet by their ids, which are exact, or as the same rule in other words (`meaning`); likeness decides
+nothing. A lesson that is not used stays, with its evidence and the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from oel_server.knowledge import Knowledge, KnownLesson, Standing
+from oel_server.meaning import Meaning, meaning
 from oel_server.pooling import capped, lift_bounds, pooled, strength, trimmed
 from oel_shared.lessons import generality, is_template
 from oel_shared.transport import ReceivedReport
@@ -37,6 +38,7 @@ def merge(
     texts: Mapping[str, Lesson],
     min_devices: int,
     newest: str | None = None,
+    erased: Collection[str] = (),
 ) -> Knowledge:
     """The knowledge in all reports received so far, of all rounds. Pure; the order of reports is no matter.
 
@@ -47,6 +49,7 @@ def merge(
     Args:
         texts: the lessons behind ids, as far as they were revealed.
         newest: the release that devices play now; None while that is the base.
+        erased: ids that count no more, whoever reports them.
     """
     fullest = _fullest(received)
     seen: dict[str, list[Sighting]] = {}
@@ -57,13 +60,15 @@ def merge(
         for item in report.lessons:
             text = texts.get(item.id)
             # A lesson under another family than its own is a forgery or a slip; it counts for nothing.
-            if text is None or text.family == report.family:
+            if item.id not in erased and (text is None or text.family == report.family):
                 sighting = Sighting(one.node_id, report.release, item.evidence)
                 seen.setdefault(item.id, []).append(sighting)
+    rules: dict[Meaning, list[str]] = {}
+    for key in sorted(key for key in seen if key in texts):
+        rules.setdefault(meaning(texts[key]), []).append(key)
     known = [
-        _known(texts[key], sightings, sorted(players[texts[key].family]), min_devices, newest or "base")
-        for key, sightings in seen.items()
-        if key in texts
+        _known([texts[key] for key in keys], seen, sorted(players[rule[0]]), min_devices, newest or "base")
+        for rule, keys in rules.items()
     ]
     unnamed = {key: _supporters(seen[key]) for key in sorted(seen) if key not in texts}
     return Knowledge(tuple(_capped(_without_rivals(sorted(known, key=_rank)))), unnamed)
@@ -89,14 +94,22 @@ def _fullness(one: ReceivedReport) -> tuple[int, str]:
 
 
 def _known(
-    lesson: Lesson, sightings: Sequence[Sighting], players: Sequence[str], min_devices: int, newest: str
+    wordings: Sequence[Lesson],
+    seen: Mapping[str, Sequence[Sighting]],
+    players: Sequence[str],
+    min_devices: int,
+    newest: str,
 ) -> KnownLesson:
+    """One rule, under the wording that most devices use."""
+    lesson = min(wordings, key=lambda one: (-_supporters(seen[one.id]), one.id))
+    sightings = [sighting for one in wordings for sighting in seen[one.id]]
     by_node = _by_node(sightings)
     firm = trimmed(by_node, players, min_devices)
     low, _ = lift_bounds(firm)
     standing, reason = _standing(lesson, sightings, low, players, min_devices, newest)
     return KnownLesson(
         lesson=lesson,
+        alike=tuple(one.id for one in wordings if one is not lesson),
         evidence=pooled(by_node.values()),
         devices=_supporters(sightings),
         releases=tuple(sorted({s.release for s in sightings})),

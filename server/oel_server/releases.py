@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,6 +14,8 @@ from oel_shared.errors import ReleaseRefused, StateError
 from oel_shared.gguf_file import sha256_file
 
 MANIFEST = "manifest.json"
+RETRACTED = "retracted.json"
+"""In the server's folder: released files themselves never change."""
 
 
 def publish(releases: Path, manifest: wire.Manifest, sources: Mapping[str, Path]) -> Path:
@@ -63,9 +66,33 @@ def list_releases(releases: Path) -> tuple[wire.Manifest, ...]:
     return tuple(sorted((load(releases, item) for item in versions), key=lambda found: found.number))
 
 
-def latest(releases: Path) -> wire.Manifest | None:
-    """The release with the highest number; None before the first."""
-    return next(reversed(list_releases(releases)), None)
+def newest(server: Path, before: int | None = None) -> wire.Manifest | None:
+    """The release with the highest number that was not retracted; None if there is none.
+
+    Args:
+        before: only of rounds before this one.
+    """
+    gone = retracted(server)
+    found = (m for m in list_releases(server / "releases") if m.version not in gone)
+    return next((m for m in reversed([*found]) if before is None or m.number < before), None)
+
+
+def retract(server: Path, versions: Iterable[str], reason: str) -> None:
+    """Let no further round start from these releases. Their files stay: devices may be fetching them."""
+    known = retracted(server)
+    added = {version: reason for version in versions if version not in known}
+    atomic.write_text(server / RETRACTED, json.dumps(known | added, indent=1) + "\n")
+
+
+def retracted(server: Path) -> dict[str, str]:
+    """Retracted releases and why."""
+    try:
+        found = json.loads((server / RETRACTED).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise StateError(f"{server / RETRACTED} is damaged: {error}") from error
+    return {str(version): str(reason) for version, reason in found.items()}
 
 
 def _place(entry: wire.FileEntry, sources: Mapping[str, Path], staging: Path) -> None:

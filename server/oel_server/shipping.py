@@ -89,7 +89,7 @@ def release(round: Context) -> Json:
         parent=round.current.version if round.current else None,
         base=sha256_file(round.base),
         files=(chosen.entry(),),
-        lesson_ids=tuple(k.lesson.id for k in round.knowledge().lessons if k.used),
+        lesson_ids=tuple(key for k in round.knowledge().lessons if k.used for key in (k.lesson.id, *k.alike)),
         standing=round.folder.expect("gate")["standing"],
         gate=round.folder.expect("gate"),
     )

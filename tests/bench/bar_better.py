@@ -43,7 +43,7 @@ ZERO = os.environ.get("ZERO") == "1"
 def main() -> None:
     run = find_run()
     server = run / "server"
-    release = releases.latest(server / "releases")
+    release = releases.newest(server)
     if release is None:
         sys.exit(f"{run} has no release: run `make demo` until there is one")
     config = load(server)

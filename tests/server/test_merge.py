@@ -237,3 +237,16 @@ def test_knowledge_that_trains_is_the_same_with_and_without_liars():
         with_lies = merge([*honest, *lies], 3)
         assert with_lies.training_bytes() == merge(honest, 3).training_bytes()
         assert known(with_lies, lie).standing == "waiting"
+
+
+def test_one_rule_in_two_wordings_is_one_lesson_under_the_wording_of_most():
+    the_chest = lesson("open the chest")
+    few = merge([sent("1", (OPEN, GOOD)), sent("2", (the_chest, GOOD))], 2)
+    assert [(k.devices, k.used) for k in few.lessons] == [(2, True)]
+    (found,) = merge([sent("1", (OPEN, GOOD)), *(sent(n, (the_chest, GOOD)) for n in "23")], 2).lessons
+    assert (found.lesson, found.alike, found.devices) == (the_chest, (OPEN.id,), 3)
+
+
+def test_an_erased_lesson_counts_no_more():
+    knowledge = merging.merge([sent(n, (OPEN, GOOD)) for n in "12"], TEXTS, 2, None, [OPEN.id])
+    assert (knowledge.lessons, dict(knowledge.unnamed)) == ((), {})

@@ -1,0 +1,53 @@
+"""The tables of `server.db`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import sqlite_utils
+
+DATABASE = "server.db"
+
+_TABLES: Mapping[str, tuple[dict[str, type], tuple[str, ...]]] = {
+    "reports": (
+        {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
+        ("node_id", "report_id"),
+    ),
+    "texts": ({"lesson_id": str, "lesson": str, "round": int, "at": str}, ("lesson_id",)),
+    "uploads": (
+        {"round": int, "node_id": str, "item": str, "bytes": int, "at": str},
+        ("round", "node_id", "item"),
+    ),
+    "withdrawals": (
+        {"node_id": str, "report_id": str, "round": int, "at": str},
+        ("node_id", "report_id"),
+    ),
+    "erased": ({"lesson_id": str, "at": str}, ("lesson_id",)),
+    "refusals": (
+        {"round": int, "node_id": str, "report_id": str, "reason": str, "at": str},
+        ("round", "node_id", "report_id", "reason"),
+    ),
+    "announcements": ({"round": int, "notice": bytes, "received": str}, ("round",)),
+    "acknowledgements": (
+        {"round": int, "node_id": str, "release": str, "at": str},
+        ("round", "node_id"),
+    ),
+    "flower_runs": (
+        {
+            "run_id": str, "round": int, "mode": str, "asked": int, "answered": int, "error": str, "at": str,
+        },
+        ("run_id",),
+    ),
+}  # fmt: skip
+"""Columns and primary key of each."""
+
+
+def open_database(file: Path) -> sqlite_utils.Database:
+    """The server's database, its tables in place. What is deleted is overwritten, not just forgotten."""
+    database = sqlite_utils.Database(file)
+    database.enable_wal()
+    database.execute("PRAGMA secure_delete=ON")
+    for name, (columns, key) in _TABLES.items():
+        database[name].create(columns, pk=key, if_not_exists=True)
+    return database
