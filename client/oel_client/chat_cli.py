@@ -7,21 +7,10 @@ from typing import Annotated
 
 import typer
 
+from oel_client.cli_options import Home, Json, folder_of
 from oel_shared.console import progress, say, show, show_facts, show_json
 
 app = typer.Typer(add_completion=False, suggest_commands=False)
-
-Home = Annotated[
-    Path | None,
-    typer.Option(help="The device's folder.", envvar="OEL_HOME", show_default="~/.local/share/edge-oel"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def _folder(home: Path | None) -> Path:
-    from oel_client.config import default_home
-
-    return home.expanduser() if home else default_home()
 
 
 @app.command()
@@ -46,7 +35,7 @@ def serve(
     from oel_client.chat.serving import is_loopback
     from oel_client.chat.serving import serve as serve_model
 
-    folder = _folder(home)
+    folder = folder_of(home)
     config = settings.load(folder)
 
     def ready(url: str, release: str) -> None:
@@ -81,14 +70,15 @@ def import_talks(
     """
     from oel_client import config as settings
     from oel_client.chat.importing import import_log, read_lines, read_log
+    from oel_client.installation import installed
     from oel_client.outbox import utc_now
 
-    folder = _folder(home)
+    folder = folder_of(home)
     settings.load(folder)
     lines = read_lines(file)
     with progress(f"reading {file.name}", len(lines)) as advance:
         log = read_log(lines, advance)
-    done = import_log(folder, file.name, log, skip_bad, utc_now())
+    done = import_log(folder, file.name, log, skip_bad, installed(folder).version, utc_now())
     if as_json:
         left_out = [{"line": bad.number, "why": bad.why} for bad in done.bad]
         show_json({"talks": done.talks, "turns": done.turns, "new_turns": done.new_turns, "bad": left_out})
@@ -111,7 +101,7 @@ def chats(
     from oel_client.chat.conversations import Conversations
     from oel_client.chat.evidence import judge
 
-    folder = _folder(home)
+    folder = folder_of(home)
     settings.load(folder)
     kept = Conversations(folder)
     if delete:

@@ -45,6 +45,8 @@ from oel_client.chat.speaking import Stage, Voice
 from oel_client.installation import installed
 from oel_fleet.commands import QUIET
 from oel_fleet.processes import interrupted_by_sigterm, running
+from oel_shared import wire
+from oel_shared.lessons import in_words
 from oel_shared.llama import open_model
 from scripted_model import ScriptedModel
 
@@ -264,15 +266,15 @@ def scripted_lesson(home: Path) -> tuple[dict[str, bool], dict[str, Any]]:
         server.should_exit = True
         thread.join(10)
     kept = Conversations(home).all()
-    learnt = learn(kept, model)
+    learnt = learn(kept, model, "scripted")
     found = [(item.lesson.on_the_wire(), item.cites) for item in learnt.lessons]
-    expected = ("chat", "use plain words", "facts", "do")
+    expected = wire.Lesson.of("chat", "use plain words", "facts", "do")
     checks = {
         "no_cue_explains_it": classify("", CORRECTION).asks == (),
         "the_scripted_model_can_write": learnt.able == "write",
         "the_correction_is_a_lesson": found == [(expected, (kept[0].id, kept[1].id))],
     }
-    shown = [f"{item.lesson.in_words()} {item.evidence.model_dump()}" for item in learnt.lessons]
+    shown = [f"{in_words(item.lesson.on_the_wire())} {item.evidence.model_dump()}" for item in learnt.lessons]
     return checks, {"scripted_lessons": shown}
 
 
@@ -316,7 +318,7 @@ def limits_of_default_model(home: Path, bound: int) -> dict[str, Any]:
 
 def main() -> None:
     """All three parts, then the verdict."""
-    bound = int(os.environ.get("CORRECTIONS", "30"))
+    bound = int(os.environ.get("CORRECTIONS", "12"))
     with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
         home, scripted = Path(folder) / "device", Path(folder) / "scripted"
         scripted.mkdir()

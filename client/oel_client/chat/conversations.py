@@ -47,6 +47,8 @@ class Exchange:
     """The user's next message; several where the talk was taken up from here more than once."""
     outcome: Outcome | None = None
     """How an imported talk ended, at its last turn."""
+    release: str = ""
+    """The release that was installed when it was kept; empty before that."""
 
     def answered_by(self, message: str) -> Exchange:
         """The same with the user's next message."""
@@ -119,7 +121,7 @@ class Conversations:
         """Keep turns with their replies, all or none; returns how many of them were new.
 
         Args:
-            release: the release that answered; empty for an imported talk.
+            release: the installed one, which answered unless the talk is imported.
             when: UTC, ISO 8601.
         """
         with self._database() as database:
@@ -155,7 +157,7 @@ class Conversations:
         return tuple(
             Exchange(
                 row["id"], row["parent"], row["depth"], row["question"], row["answer"],
-                tuple(replies.get(row["id"], ())), row["outcome"],
+                tuple(replies.get(row["id"], ())), row["outcome"], row["release"],
             )
             for row in rows
         )  # fmt: skip

@@ -11,8 +11,8 @@ from oel_client.chat.behaviours import Known, contrary, known_rules
 from oel_client.chat.conversations import Exchange
 from oel_client.chat.feedback import Feedback, classify
 from oel_client.chat.topics import topic_of
-from oel_client.chat.vocabulary import ChatLesson, Rule, Topic
-from oel_shared.wire import Evidence
+from oel_client.chat.vocabulary import ChatLesson, Rule
+from oel_shared.wire import Evidence, Topic
 
 NO_TOPICS: Mapping[str, Topic] = {}
 
@@ -22,6 +22,8 @@ class Judged:
     """A turn and what the user said to its answer."""
 
     exchange: Exchange
+    talk: str
+    """Id of the talk's first kept turn."""
     topic: Topic
     feedback: tuple[Feedback, ...]
     """None or one, or several where the talk was taken up from here more than once."""
@@ -67,25 +69,29 @@ def judge(exchanges: Sequence[Exchange], named: Mapping[str, Topic] = NO_TOPICS)
     """
     known = {exchange.id: exchange for exchange in exchanges}
     topics: dict[str, Topic] = {}
+    talks: dict[str, str] = {}
     judged = []
     for exchange in sorted(exchanges, key=lambda e: e.depth):
         before = known.get(exchange.parent)
         mends = before and classify(before.question, exchange.question).complains
         own = None if mends else topic_of(exchange.question) or named.get(exchange.id)
         topics[exchange.id] = topic = own or topics.get(exchange.parent, "chat")
-        judged.append(Judged(exchange, topic, _feedback(exchange)))
+        talks[exchange.id] = talk = talks.get(exchange.parent, exchange.id)
+        judged.append(Judged(exchange, talk, topic, _feedback(exchange)))
     return tuple(judged)
 
 
 def weigh(lesson: ChatLesson, turns: Sequence[Judged], proposals: Sequence[Proposal]) -> Weighed:
-    """Count what the turns of the lesson's topic say about it.
+    """Count what these turns, as far as they are of the lesson's topic, say about it.
 
+    An episode is a talk. `proposals` may name other turns, too: those before these.
     The user's own word about this very rule, or its contrary, goes first. A complaint about something else says
     nothing, any other complaint is bad, and no complaint is good.
     """
     asked = {(p.exchange, p.message) for p in proposals if p.rule == lesson.rule}
     reversed_at = {(p.exchange, p.message) for p in proposals if p.rule == contrary(lesson.rule)}
     elsewhere = {(p.exchange, p.message) for p in proposals} - asked - reversed_at
+    asked_at = {exchange for exchange, _ in asked}
     counts = Counter[tuple[bool, bool]]()
     told: set[str] = set()
     cites: list[str] = []
@@ -103,12 +109,12 @@ def weigh(lesson: ChatLesson, turns: Sequence[Judged], proposals: Sequence[Propo
             else:
                 verdict = (followed, not feedback.complains)
             counts[verdict] += 1
-            told.add(turn.exchange.id)
+            told.add(turn.talk)
             if verdict in ((True, True), (False, False)):
                 cites.append(turn.exchange.id)
     evidence = Evidence(
         episodes=len(told),
-        proposals=len(asked),
+        proposals=len({turn.talk for turn in turns if turn.exchange.id in asked_at}),
         supports=counts[True, True],
         contradictions=counts[True, False],
         declined_good=counts[False, True],

@@ -79,11 +79,12 @@ def read_log(lines: Sequence[bytes], advance: Callable[[], None] = lambda: None)
     return Log(talks, tuple(turns), tuple(bad))
 
 
-def import_log(home: Path, name: str, log: Log, skip_bad: bool, when: str) -> Imported:
+def import_log(home: Path, name: str, log: Log, skip_bad: bool, release: str, when: str) -> Imported:
     """Keep a log's talks, all in one transaction; what is kept here already changes nothing.
 
     Args:
         name: the file's, for errors.
+        release: the installed one, to which the talks are counted.
         skip_bad: leave bad lines out; else one bad line refuses the whole file.
         when: UTC, ISO 8601.
     Raises: UsageError that names the bad lines; nothing was imported then.
@@ -92,7 +93,7 @@ def import_log(home: Path, name: str, log: Log, skip_bad: bool, when: str) -> Im
         named = "; ".join(f"line {bad.number}: {bad.why}" for bad in log.bad[:NAMED])
         more = f"; and {len(log.bad) - NAMED} more" if len(log.bad) > NAMED else ""
         raise UsageError(f"{name}: nothing was imported, mend these or use --skip-bad: {named}{more}")
-    new = Conversations(home).keep(log.turns, "", when)
+    new = Conversations(home).keep(log.turns, release, when)
     return Imported(log.talks, len({turn.id for turn in log.turns}), new, log.bad)
 
 

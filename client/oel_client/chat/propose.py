@@ -16,8 +16,9 @@ import numpy as np
 
 from oel_client.chat.behaviours import Known, known_rules, rule_of
 from oel_client.chat.evidence import Judged, Proposal
-from oel_client.chat.vocabulary import TOPICS, Rule, Topic
+from oel_client.chat.vocabulary import Rule
 from oel_shared.model import ChoiceQuery, LanguageModel, Message
+from oel_shared.wire import TOPICS, Topic
 
 Ability = Literal["write", "choose", "none"]
 
@@ -83,33 +84,39 @@ def cue_proposals(turns: Sequence[Judged]) -> list[Proposal]:
 
 
 def model_proposals(
-    turns: Sequence[Judged], model: LanguageModel, able: Ability
+    left: Sequence[Judged], turns: Sequence[Judged], model: LanguageModel, able: Ability
 ) -> tuple[list[Proposal], Mapping[str, Topic]]:
-    """What the model says that the other corrections ask for, as far as it is grounded; and topics it named.
+    """What the model says that corrections without a cue ask for, as far as it is grounded; and topics it named.
 
+    Args:
+        left: the turns that were corrected so.
+        turns: all turns.
     Topics are given by the id of a turn, only for turns in which no cue was found.
     """
     proposals: list[Proposal] = []
     topics: dict[str, Topic] = {}
-    if able == "none":
-        return proposals, topics
-    for turn in turns:
+    for turn in left:
         for feedback in turn.feedback:
             if feedback.kind != "correction" or feedback.asks or not feedback.message:
                 continue
             shown = Excerpt(turn.exchange.question, turn.exchange.answer, feedback.message)
+            rules: list[Rule] = []
             if able == "write":
-                lines = write(model, shown)
-                # What it says without the correction, too, is its habit and not the user's wish.
-                habit = {rule for _, rule in write(model, _without_correction(shown))} if lines else set()
-                grounded = [(topic, rule) for topic, rule in lines if rule not in habit]
-                rules = [rule for _, rule in grounded]
-                if grounded and turn.topic == "chat":
-                    topics[turn.exchange.id] = grounded[0][0]
-            else:
+                lines = _written_for_this(model, shown)
+                rules = [rule for _, rule in lines]
+                if lines and turn.topic == "chat":
+                    topics[turn.exchange.id] = lines[0][0]
+            elif able == "choose":
                 rules = [r for r in choose(model, shown) if _is_grounded(r, turn, feedback.message, turns)]
             proposals += [Proposal(turn.exchange.id, feedback.message, rule) for rule in dict.fromkeys(rules)]
     return proposals, topics
+
+
+def _written_for_this(model: LanguageModel, shown: Excerpt) -> list[tuple[Topic, Rule]]:
+    """What the model writes about this correction; what it writes without it, too, is its habit."""
+    lines = write(model, shown)
+    habit = {rule for _, rule in write(model, _without_correction(shown))} if lines else set()
+    return [(topic, rule) for topic, rule in lines if rule not in habit]
 
 
 def ability(model: LanguageModel) -> Ability:

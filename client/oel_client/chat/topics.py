@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from oel_client.chat.vocabulary import Topic
+from oel_shared.wire import Topic
 
 _CUES: dict[Topic, str] = {
     "translation": r"\btranslat\w*|\binto (?:english|german|french|spanish|italian|dutch|polish|russian)\b"
     r"|\bhow do (?:you|i) say\b|\bübersetz\w*",
-    "summary": r"\bsummar\w*|\btl;?dr\b|\bkey points\b|\bmain points\b|\bin a nutshell\b|\bcondense\b",
     "code": r"```|\b(?:code|function|script|program|python|javascript|typescript|java|rust|sql|bash|regex|html|css"
     r"|api|bug|compile\w*|debug\w*|refactor\w*|class method|unit test\w*|loop|array|git|docker|stack trace"
     r"|exception|algorithm)\b|\bdef \w+\(",
@@ -18,7 +17,8 @@ _CUES: dict[Topic, str] = {
     r"|how much is|area of|volume of|prime)\b|\d\s?%",
     "planning": r"\b(?:plan|schedule|itinerary|agenda|to-?do|organi[sz]e|roadmap|timetable|prepare for|week of"
     r"|trip to|checklist|meal plan|milestones?)\b",
-    "writing": r"\b(?:write|rewrite|rephrase|draft|essay|poem|story|letter|e-?mail|blog|speech|paragraph|proofread"
+    "writing": r"\btl;?dr\b|\b(?:summar\w*|key points|main points|in a nutshell|condense|write|rewrite"
+    r"|rephrase|draft|essay|poem|story|letter|e-?mail|blog|speech|paragraph|proofread"
     r"|headline|slogan|cover letter|caption|haiku|invitation|toast|grammar)\b",
     "facts": r"^\W*(?:who|what|when|where|which|why|how (?:many|far|old|tall|big|long|high|deep|does|do|did|is"
     r"|hot|fast|heavy|much))\b|\bcapital of\b|\bexplain\b|\bdefin\w+|\btell me about\b|\bdifference between\b",

@@ -1,27 +1,21 @@
 """The only words that a chat lesson can hold: a topic, do or avoid, a behaviour. All lists are closed.
 
-A behaviour is a template such as `answer in {language}`; a slot takes a value of a closed list. So equal lessons
-of two devices are equal texts, and nothing that a user wrote has a place to stand.
+Topics and advice are the wire's. A behaviour is a template such
+as `answer in {language}`; a slot takes a value of a closed list. So equal lessons of two devices are equal texts,
+and nothing that a user wrote has a place to stand.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from oel_shared.errors import UsageError
+from oel_shared.wire import Advice, Lesson, Topic
 
 FAMILY = "chat"
-
-Topic = Literal["code", "maths", "facts", "writing", "translation", "summary", "planning", "chat"]
-TOPICS: tuple[Topic, ...] = (
-    "code", "maths", "facts", "writing", "translation", "summary", "planning", "chat",
-)  # fmt: skip
-"""`chat` is whatever is none of the others."""
-
-Advice = Literal["do", "avoid"]
-ADVICES: tuple[Advice, ...] = ("do", "avoid")
+ADVICES: tuple[Advice, ...] = get_args(Advice)
 
 SLOTS: dict[str, dict[str, str]] = {
     "language": {
@@ -88,13 +82,9 @@ class ChatLesson:
     topic: Topic
     rule: Rule
 
-    def in_words(self) -> str:
-        """For people: `chat about maths: show the steps`."""
-        return f"chat about {self.topic}: {self.rule.said()}"
-
-    def on_the_wire(self) -> tuple[str, str, Topic, Advice]:
-        """Family, template, cue and advice of the `wire.Lesson` that says the same."""
-        return FAMILY, self.rule.behaviour, self.topic, self.rule.advice
+    def on_the_wire(self) -> Lesson:
+        """The same as it may leave."""
+        return Lesson.of(FAMILY, self.rule.behaviour, self.topic, self.rule.advice)
 
 
 def fillings(template: str) -> tuple[str, ...]:

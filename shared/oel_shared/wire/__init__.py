@@ -24,6 +24,7 @@ from oel_shared.wire._lessons import (
     Evidence,
     Lesson,
     LessonId,
+    Topic,
     lesson_id,
 )
 from oel_shared.wire._releases import FileEntry, Manifest, ReleaseNotice
@@ -48,6 +49,7 @@ __all__ = [
     "ReleaseNotice",
     "Report",
     "ShortName",
+    "Topic",
     "canonical_json",
     "decode_notice",
     "decode_report",

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from oel_client.chat.conversations import Exchange, talk_of
+from oel_client.chat.conversations import Conversations, Exchange, talk_of
 from oel_client.chat.feedback import classify
-from oel_client.chat.lessons import learn
+from oel_client.chat.lessons import chat_lessons, learn
 from oel_client.chat.propose import SELF_TEST, Excerpt, ability, choose, parse, write
 from oel_client.chat.vocabulary import ChatLesson, Rule
 from oel_shared.model import Message
@@ -18,7 +19,8 @@ PLAIN = Rule("do", "use plain words")
 
 
 def talk(*texts: str, outcome=None) -> tuple[Exchange, ...]:
-    return talk_of([Message("assistant" if i % 2 else "user", t) for i, t in enumerate(texts)], outcome).turns
+    messages = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+    return tuple(replace(turn, release="base") for turn in talk_of(messages, outcome).turns)
 
 
 class Writer(ScriptedModel):
@@ -35,7 +37,7 @@ class Writer(ScriptedModel):
 
 
 def lessons(exchanges, model=None):
-    return {item.lesson: item for item in learn(exchanges, model or ScriptedModel()).lessons}
+    return {item.lesson: item for item in learn(exchanges, model or ScriptedModel(), "base").lessons}
 
 
 def test_a_correction_that_helped_is_a_lesson_with_its_turns():
@@ -48,7 +50,7 @@ def test_a_correction_that_helped_is_a_lesson_with_its_turns():
 
 def test_no_model_is_asked_where_the_users_words_say_it():
     model = ScriptedModel()
-    assert learn(talk("What is rain?", LONG, "too long", "Water.", "thanks", "."), model).able is None
+    assert learn(talk("What is rain?", LONG, "too long", "Water.", "thanks", "."), model, "base").able is None
     assert model.asked == []
 
 
@@ -95,7 +97,7 @@ def test_an_outcome_in_a_log_counts_as_what_was_said_last():
 def test_a_model_that_writes_names_what_no_cue_of_the_list_does():
     turns = talk("What is rain?", "Precipitation.", "No, that goes over her head.", "Water.", "Thanks!", ".")
     assert lessons(turns) == {}
-    learnt = learn(turns, Writer())
+    learnt = learn(turns, Writer(), "base")
     assert learnt.able == "write"
     (found,) = learnt.lessons
     assert found.lesson == ChatLesson("facts", PLAIN)
@@ -104,7 +106,7 @@ def test_a_model_that_writes_names_what_no_cue_of_the_list_does():
 
 def test_what_a_writer_says_of_any_talk_is_its_habit_and_no_proposal():
     turns = talk("What is rain?", "Precipitation.", "No, that is odd.", "Water.", "Thanks!", ".")
-    assert learn(turns, Writer()).lessons == ()
+    assert learn(turns, Writer(), "base").lessons == ()
 
 
 def pointing(at: str):
@@ -136,10 +138,10 @@ def test_a_chosen_rule_that_the_talk_does_not_hold_is_dropped():
         return float(choice in right or ("odd" in prompt and choice == "give sources"))
 
     turns = talk("What is rain?", "Precipitation.", "No, that is odd.", "Water.", "Thanks!", ".")
-    learnt = learn(turns, ScriptedModel(weigh=knows))
+    learnt = learn(turns, ScriptedModel(weigh=knows), "base")
     assert (learnt.able, learnt.lessons) == ("choose", ())
     turned = talk("What is rain?", "Hm.", "No, that is odd.", "Water. Source: https://a.org", "Thanks!", ".")
-    assert [w.lesson.rule.behaviour for w in learn(turned, ScriptedModel(weigh=knows)).lessons] == [
+    assert [w.lesson.rule.behaviour for w in learn(turned, ScriptedModel(weigh=knows), "base").lessons] == [
         "give sources"
     ]
 
@@ -179,3 +181,24 @@ def test_equal_wishes_on_two_devices_are_equal_lessons_whatever_the_words():
     assert {lesson.on_the_wire() for lesson in lessons(one)} == {
         lesson.on_the_wire() for lesson in lessons(two)
     }
+
+
+def test_only_turns_of_the_release_are_counted_and_no_more_episodes_than_talks():
+    turns = talk("What is rain?", LONG, "too long", "Water.", "shorter please", "H2O.", "thanks", ".")
+    learnt = learn(turns, ScriptedModel(), "base")
+    assert (learnt.talks, learnt.lessons[0].evidence.episodes, learnt.lessons[0].evidence.proposals) == (
+        1,
+        1,
+        1,
+    )
+    later = (turns[0], *(replace(turn, release="r2") for turn in turns[1:]))
+    assert learn(later, ScriptedModel(), "r2").lessons[0].evidence.declined_bad == 1
+    assert learn(later, ScriptedModel(), "r3").talks == 0
+
+
+def test_lessons_of_kept_talks_come_as_every_other_familys(tmp_path):
+    turns = talk("What is rain?", LONG, "too long", "Water.", "thanks", ".")
+    Conversations(tmp_path).keep(turns, "base", "2026-01-31T12:00:00+00:00")
+    talks, (found,) = chat_lessons(tmp_path, ScriptedModel(), "base")
+    assert (talks, found.lesson) == (1, BRIEF.on_the_wire())
+    assert [(cite.game, cite.turn) for cite in found.cites] == [(turns[0].id, 0), (turns[1].id, 1)]
