@@ -29,6 +29,8 @@ from oel_shared.types import Trajectory
 
 GAMES = 64
 """Distinct games per environment; after them the first comes again, with other random choices."""
+PLAYS_PER_GAME = 2
+"""A second try at a game tells what made the difference, and to make a game takes longer than to play it."""
 
 Clock = Callable[[], str]
 Say = Callable[[str], None]
@@ -89,9 +91,10 @@ def deal(
     deals = []
     for spec in dict.fromkeys(specs):
         first = store.next_number(spec, seed)
-        games = games_up_to(open_environment(spec, say), "device", min(first + episodes, GAMES), seed)
         numbers = range(first, first + episodes)
-        plays = tuple(Play(games[n % len(games)], candidate_seed(seed, n)) for n in numbers)
+        needed = min(numbers[-1] // PLAYS_PER_GAME + 1, GAMES)
+        games = games_up_to(open_environment(spec, say), "device", needed, seed)
+        plays = tuple(Play(games[n // PLAYS_PER_GAME % len(games)], candidate_seed(seed, n)) for n in numbers)
         deals.append(Deal(spec, plays, tuple(Dealt(spec, seed, n) for n in numbers)))
     return deals
 

@@ -32,7 +32,7 @@ class ServerConfig(Config):
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 16
     distil_steps: Positive = 45
-    gate_games: Positive = 24
+    gate_games: Positive = 21
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 

@@ -82,7 +82,8 @@ def test_every_call_goes_on_with_other_plays(store):
     first, second = play(store, 5), play(store, 5)
     keys = {(p.trajectory.game, p.trajectory.seed) for p in [*first, *second]}
     assert len(keys) == 10
-    assert len({game for game, _ in keys}) == 10
+    # A game is tried twice; the sixth play is the second try at the game of the fifth.
+    assert len({game for game, _ in keys}) == 5
 
 
 def test_two_calls_play_what_one_call_would(tmp_path, home, store):
@@ -101,7 +102,7 @@ def test_after_the_last_game_the_first_comes_again_with_other_choices(store, mon
     played = [p.trajectory for p in play(store, 8)]
     assert len({t.game for t in played}) == 3
     assert len({t.seed for t in played}) == 8
-    assert played[0].game == played[3].game
+    assert played[0].game == played[1].game == played[6].game
 
 
 def test_what_was_finished_before_a_kill_is_kept(store):

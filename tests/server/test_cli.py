@@ -67,7 +67,7 @@ def test_a_relative_model_path_is_understood_from_where_the_user_is(oel, tmp_pat
 
 def test_a_new_server_stands_at_round_one_with_the_base(oel, server):
     facts = json.loads(oel("status", "--dir", server, "--json"))
-    assert facts == {"round": 1, "done": [], "release": "base"}
+    assert facts == {"round": 1, "done": [], "release": "base", "nodes": {}}
     assert "nothing yet" in oel("status", "--dir", server)
 
 
@@ -76,7 +76,7 @@ def test_status_tells_the_finished_stages(oel, released):
     for stage in ("collect", "merge"):
         folder.run(stage, dict)
     facts = json.loads(oel("status", "--dir", released, "--json"))
-    assert facts == {"round": 2, "done": ["collect", "merge"], "release": "r1"}
+    assert facts == {"round": 2, "done": ["collect", "merge"], "release": "r1", "nodes": {}}
     assert "2 (done: collect, merge)" in oel("status", "--dir", released)
 
 

@@ -21,6 +21,14 @@ from oel_shared.wire import Lesson
         ("use brass key to unlock door", "unlock the door with brass key"),
         ("take coins", "take coin"),
         ("look at {named}", "inspect {named}"),
+        ("take a look at {named}", "examine {named}"),
+        ("pick {any} up from the table", "take {any} from table"),
+        ("give the old king the crown", "give crown to old king"),
+        ("use the knife to slice {goal}", "slice {goal} with knife"),
+        ("push button three", "press the button 3"),
+        ("switch the lamp off", "turn off lamp"),
+        ("look in box", "look inside the box"),
+        ("go back south", "head s"),
     ],
 )
 def test_the_same_rule_in_other_words_is_one(a, b):
@@ -41,6 +49,10 @@ def test_the_same_rule_in_other_words_is_one(a, b):
         ("chop carrot with knife", "slice carrot with knife"),
         ("turn on lamp", "turn off lamp"),
         ("take glass", "take glasses case"),
+        ("give king to crown", "give crown to king"),
+        ("use red key to open blue door", "use blue key to open red door"),
+        ("put {any} on", "put {any} on shelf"),
+        ("take hat", "take off hat"),
     ],
 )
 def test_another_rule_stays_another(a, b):
@@ -58,6 +70,25 @@ def test_family_cue_and_advice_must_be_equal_as_they_are():
     assert meaning(one) == meaning(Lesson.of("cooking", "grab the {any}"))
 
 
+def test_to_do_not_is_to_avoid():
+    lessons = [
+        ("do not take {any}", "do"),
+        ("take {any}", "avoid"),
+        ("take {any}", "do"),
+        ("never get {any}", "avoid"),
+    ]
+    meanings = [meaning(Lesson.of("toy", text, advice=advice)) for text, advice in lessons]
+    assert meanings[0] == meanings[1]
+    assert meanings[2] == meanings[3]
+    assert meanings[0] != meanings[2]
+
+
+def test_a_compound_is_one_word_or_two():
+    one, two = (meaning(Lesson.of("toy", text)) for text in ("open trap-door", "open trapdoor"))
+    assert one == two
+    assert meaning(Lesson.of("toy", "go to book shelf")) == meaning(Lesson.of("toy", "move to the bookshelf"))
+
+
 @given(st.text("abcdehnoptux {}'-", min_size=1, max_size=40))
-def test_a_plain_form_is_plain_whatever_the_words(template):
-    assert plain_form(plain_form(template)) == plain_form(template) or not template.strip()
+def test_no_template_is_too_odd_for_a_plain_form(template):
+    assert "  " not in plain_form(template)

@@ -48,11 +48,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_published_release_is_listed_loaded_and_the_latest(folder: Path, source: dict[str, Path]) -> None:
-    assert releases.latest(folder) is None
+    assert releases.newest(folder.parent) is None
     for number in (10, 9):
         releases.publish(folder, manifest(number), source)
     assert [item.number for item in releases.list_releases(folder)] == [9, 10]
-    assert releases.latest(folder) == releases.load(folder, "r10") == manifest(10)
+    assert releases.newest(folder.parent) == releases.load(folder, "r10") == manifest(10)
+    assert releases.newest(folder.parent, before=10) == manifest(9)
+    releases.retract(folder.parent, ["r10"], "a reason")
+    assert releases.newest(folder.parent) == manifest(9)
     assert (folder / "r9" / "model.gguf").read_bytes() == DATA
 
 

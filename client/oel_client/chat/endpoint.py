@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -122,26 +123,28 @@ class Endpoint:
             events = self._events(wanted)
             first = await anext(events)
             headers = {"Cache-Control": "no-cache"}
-            return StreamingResponse(_with(first, events), headers=headers, media_type="text/event-stream")
+            return _Events(_with(first, events), headers=headers, media_type="text/event-stream")
         return await self._whole(request, wanted)
 
     async def _whole(self, request: Request, wanted: ChatRequest) -> Response:
         async with self._stage.voice() as voice:
             answer = await self._begun(voice, wanted)
-            async for _ in self._spoken(voice, wanted, answer):
-                if await request.is_disconnected():
-                    raise ClientDisconnect
+            async with aclosing(self._spoken(voice, wanted, answer)) as spoken:
+                async for _ in spoken:
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
             await self._said(answer)
         return JSONResponse(answer.whole())
 
-    async def _events(self, wanted: ChatRequest) -> AsyncIterator[str]:
+    async def _events(self, wanted: ChatRequest) -> AsyncGenerator[str, None]:
         async with self._stage.voice() as voice:
             answer = await self._begun(voice, wanted)
             yield _event(answer.chunk({"role": "assistant", "content": ""}))
             try:
-                async for shown in self._spoken(voice, wanted, answer):
-                    if shown:
-                        yield _event(answer.chunk({"content": shown}))
+                async with aclosing(self._spoken(voice, wanted, answer)) as spoken:
+                    async for shown in spoken:
+                        if shown:
+                            yield _event(answer.chunk({"content": shown}))
                 await self._said(answer)
             except OelError as error:
                 yield _event({"error": _error(str(error), "server_error")})
@@ -167,7 +170,7 @@ class Endpoint:
             await self._stage.run(lambda: listener.heard(prompt))
         return _Answer(voice.release, prompt, tokens, int(self._clock()))
 
-    async def _spoken(self, voice: Voice, wanted: ChatRequest, answer: _Answer) -> AsyncIterator[str]:
+    async def _spoken(self, voice: Voice, wanted: ChatRequest, answer: _Answer) -> AsyncGenerator[str, None]:
         """Speaks; yields what is new of `answer.text`, and sets its figures."""
         limit = min(wanted.limit(), voice.speaker.context_tokens - answer.prompt_tokens)
         seed = secrets.randbits(63) if wanted.seed is None else wanted.seed % 2**63
@@ -233,13 +236,20 @@ class OwnProgramsOnly:
         return True
 
 
-async def _with(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
-    try:
+async def _with(first: str, events: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(events):
         yield first
         async for event in events:
             yield event
-    finally:
-        await events.aclose()  # type: ignore[attr-defined]
+
+
+class _Events(StreamingResponse):
+    """Ends the answer as soon as the client is gone, not when the garbage collector comes by."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `StreamingResponse`."""
+        async with aclosing(cast("AsyncGenerator[str, None]", self.body_iterator)):
+            await super().__call__(scope, receive, send)
 
 
 async def _body(request: Request) -> bytes:

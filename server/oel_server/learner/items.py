@@ -42,7 +42,7 @@ class DistilConfig:
     retention: float = 1.0
     """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
     seed: int = 0
-    gap_items: int = 96
+    gap_items: int = 48
     """At most this many items measure the gap to the teacher, before and after."""
     checkpoint_every: int = 20
     threads: int | None = None
