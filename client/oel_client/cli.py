@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from oel_client.chat_cli import app as chat_app
 from oel_client.cli_options import Home, Json, folder_of
 from oel_client.outbox_cli import app as outbox_app
 from oel_client.outbox_cli import forget, ledger
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(outbox_app, name="outbox")
+app.add_typer(chat_app)
 app.command(name="ledger")(ledger)
 app.command(name="forget")(forget)
 

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 
 from oel_client import config as settings
+from oel_client.chat.lessons import chat_lessons
 from oel_client.config import ClientConfig
 from oel_client.extract import Found, extract
 from oel_client.installation import Installed, install_base, installed
@@ -125,21 +126,26 @@ def play_deals(
 def find_lessons(
     store: DeviceStore, model: LanguageModel, release: str, home: Path, proposer: str = "model"
 ) -> tuple[dict[str, int], tuple[Found, ...]]:
-    """Episodes per family and the lessons in them, of a release. Changes nothing.
+    """Episodes per family and the lessons in them, of a release; talks are a family too. Changes nothing.
 
-    Raises: StateError if nothing was played with this release.
+    Raises: StateError if nothing was played and no talk was kept with this release.
     """
     rows = store.trajectories(release)
-    if not rows:
-        raise StateError(f"{home} has no episodes of release {release}: run `oel client play` first")
     families = _by_family(rows)
     good_news = learn_good_news([trajectory for _, trajectory in rows])
-    found = tuple(
+    found = [
         item
         for specs, trajectories in families.values()
         for item in extract(trajectories, model, _public_words(specs), good_news, PROPOSERS[proposer])
-    )
-    return {family: len(trajectories) for family, (_, trajectories) in families.items()}, found
+    ]
+    episodes = {family: len(trajectories) for family, (_, trajectories) in families.items()}
+    talks, from_talks = chat_lessons(home, model, release)
+    if talks:
+        episodes["chat"] = talks
+        found += from_talks
+    if not episodes:
+        raise StateError(f"{home} has no episodes of release {release}: run `oel client play` first")
+    return episodes, tuple(found)
 
 
 def extract_reports(

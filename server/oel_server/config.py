@@ -31,8 +31,8 @@ class ServerConfig(Config):
     min_devices: Positive = 3
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 16
-    distil_steps: Positive = 45
-    gate_games: Positive = 21
+    distil_steps: Positive = 40
+    gate_games: Positive = 18
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 

@@ -104,7 +104,10 @@ class Context:
             reports, texts = inbox.reports_up_to(self.folder.number), inbox.texts()
             erased = inbox.erased()
         newest = self.current.version if self.current else None
-        return merge(reports, texts, self.config.min_devices, newest, erased)
+        merged = merge(reports, texts, self.config.min_devices, newest, erased)
+        if self.source or self.config.practice_source:
+            return merged  # only practice itself can tell its families
+        return merged.practised({environment.family for environment in self.environments})
 
     def knowledge(self) -> Knowledge:
         """The merged lessons as far as this round has found out about them.

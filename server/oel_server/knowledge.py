@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,11 +11,14 @@ from pydantic import computed_field
 from oel_shared import wire
 from oel_shared.wire import Evidence, Frozen, Lesson, LessonId
 
-Standing = Literal["used", "absorbed", "rival", "retired", "unproven", "waiting", "harmful", "unreadable"]
+Standing = Literal[
+    "used", "absorbed", "rival", "retired", "unproven", "waiting", "harmful", "unreadable", "unpractised"
+]  # fmt: skip
 """used: taught. absorbed: the weights act on it already, so it needs no room in a prompt. rival: a lesson that
 contradicts or doubles it is better supported. retired: it stopped helping. unproven: not surely better than
 what was done instead. waiting: too few devices. harmful: the precheck saw play get worse with it.
-unreadable: its template has a slot that this server does not know. No standing is final but by evidence."""
+unreadable: its template has a slot that this server does not know. unpractised: this server has no practice for
+its family. No standing is final but by evidence."""
 
 
 class KnownLesson(Frozen):
@@ -75,6 +78,11 @@ class Knowledge:
     def without(self, family: str, reason: str) -> Knowledge:
         """The same knowledge with no lesson of `family` taught."""
         return self._with(lambda k: k.lesson.family == family and k.used, "harmful", reason)
+
+    def practised(self, families: Collection[str]) -> Knowledge:
+        """The same knowledge with nothing taught but of these families."""
+        reason = "this server has no practice for its family"
+        return self._with(lambda k: k.used and k.lesson.family not in families, "unpractised", reason)
 
     def without_lesson(self, lesson_id: str, reason: str) -> Knowledge:
         """The same knowledge with one lesson not taught."""

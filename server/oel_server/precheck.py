@@ -12,7 +12,7 @@ from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, Policy, RandomLegal
 from oel_shared.wire import Lesson
 
-PRECHECK_GAMES = 12
+PRECHECK_GAMES = 10
 """Practice games per family that are played again with lessons; the gate decides on more."""
 HARM = 0.1
 """Score that play must gain by a lesson's absence before the lesson is put aside."""

@@ -16,7 +16,7 @@ from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.play import Probabilities, softmax
 from oel_shared.prompts import prompt
 
-MAX_STATES = 24
+MAX_STATES = 16
 NEAR = 0.8
 """Candidates that close this share of the gap that the best closes are as good; the smallest download wins."""
 BATCH = 16

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
 from _marked_environment import PUBLIC, Marked, marker
-from _proxy import Recorded, http_bodies, recording_proxy
+from _recorded_round import federate, oel, search_server
 from _search import Search
 
-from oel_client.session import GAMES
+from oel_client.session import PLAYS_PER_GAME
 from oel_client.store import DeviceStore
-from oel_fleet.commands import QUIET
-from oel_fleet.processes import LOOPBACK, await_port, free_port, interrupted_by_sigterm, running
+from oel_fleet.processes import interrupted_by_sigterm
 from oel_server.inbox import Inbox
 from oel_shared.evaluate import games_up_to
 from tiny_models import write_tiny
@@ -41,10 +39,8 @@ from tiny_models import write_tiny
 QUICK = True
 MINUTES = 2
 DEVICES = 3
-EPISODES = 20
+EPISODES = 40
 DATABASE = "server/flower/superlink.db"
-ENCODINGS = {"", "identity", "gzip", "deflate", "zstd"}
-"""What the search can undo."""
 SLOTS = {"{any}", "{goal}", "{named}"}
 
 
@@ -58,23 +54,10 @@ class Device:
 
     def words(self, tool: str) -> set[str]:
         """Every private word that it met: of its games, its folder, its settings."""
-        games = games_up_to(Marked(self.secret, tool), "device", min(EPISODES, GAMES), self.seed)
+        played = EPISODES // PLAYS_PER_GAME
+        games = games_up_to(Marked(self.secret, tool), "device", played, self.seed)
         of_games = {word for game in games for word in (*game.words.values(), game.cheer, game.id)}
         return of_games | {self.secret, self.home.name, self.home.parent.name}
-
-
-def oel(logs: Path, name: str, *arguments: object) -> None:
-    """One `oel` command; its output goes into a log."""
-    command = [sys.executable, "-m", "oel_shared.cli", *map(str, arguments)]
-    with (logs / f"{name}.log").open("ab") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, env=environment(), check=False)
-    if done.returncode:
-        sys.exit(f"oel {' '.join(map(str, arguments[:2]))} failed:\n{(logs / f'{name}.log').read_text()}")
-
-
-def environment() -> dict[str, str]:
-    """Of every process: the devices' own environment lies beside this file."""
-    return {**os.environ, **QUIET, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
 
 
 def learn(device: Device, tool: str, model: Path, logs: Path) -> None:
@@ -103,61 +86,6 @@ def learn(device: Device, tool: str, model: Path, logs: Path) -> None:
     oel(logs, name, "client", "extract", *at)
 
 
-def federate(root: Path, devices: Sequence[Device], model: Path) -> Recorded:
-    """One whole round of the server with all devices joined through the recording proxy."""
-    server, logs = root / "server", root / "logs"
-    superlink, files = free_port(), free_port()
-    oel(
-        logs, "server", "server", "init", "--dir", server, "--model", model, "--env", "scripted?rooms=3",
-        "--superlink", f"{LOOPBACK}:{superlink}", "--url", f"http://{LOOPBACK}:{files}",
-        "--min-nodes", len(devices), "--min-devices", 2, "--threads", 1,
-    )  # fmt: skip
-    run = [sys.executable, "-m", "oel_shared.cli"]
-    with ExitStack() as stack:
-        start = [*run, "server", "start", "--dir", str(server)]
-        process = stack.enter_context(running("server", start, logs / "server-start.log", environment()))
-        await_port(process, superlink)
-        recorded = stack.enter_context(recording_proxy(superlink))
-        for device in devices:
-            join = [
-                *run,
-                "client",
-                "join",
-                "--home",
-                str(device.home),
-                "--superlink",
-                f"{LOOPBACK}:{recorded.port}",
-            ]
-            # What a device logs stays with it.
-            log = device.home / "join.log"
-            stack.enter_context(running(f"device {device.seed}", join, log, environment()))
-        oel(logs, "server-round", "server", "round", "--dir", server, "--json")
-    return recorded
-
-
-def search_server(root: Path, recorded: Recorded, search: Search) -> dict[str, int]:
-    """Search all that the server has and all that went over the wire; figures about the wire."""
-    for name in ("server", "logs"):
-        search.look_into_folder(root / name, name)
-    encodings, bodies = set(), 0
-    for direction, streams in (("up", recorded.up), ("down", recorded.down)):
-        for stream in map(bytes, streams):
-            search.look(f"wire {direction}", stream)
-            for body in http_bodies(stream):
-                bodies += 1
-                encodings.add(body.encoding)
-                search.look(f"bodies {direction}", body.data)
-    if not encodings <= ENCODINGS:
-        sys.exit(f"the wire holds bodies as {encodings - ENCODINGS}, which this bar cannot read")
-    sizes = {way: sum(map(len, getattr(recorded, way))) for way in ("up", "down")}
-    return {
-        "connections": len(recorded.up),
-        "bodies": bodies,
-        "bytes_up": sizes["up"],
-        "bytes_down": sizes["down"],
-    }
-
-
 def templates(root: Path) -> set[str]:
     """Every template that reached the server."""
     with closing(Inbox(root / "server")) as inbox:
@@ -182,7 +110,8 @@ def trial(root: Path, seed: int) -> tuple[bool, Mapping[str, object]]:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda device: learn(device, tool, model, root / "of-devices"), devices))
     print(f"{DEVICES} devices have played and extracted after {time.monotonic() - begun:.0f} s", flush=True)
-    recorded = federate(root, devices, model)
+    homes = [device.home for device in devices]
+    recorded = federate(root, homes, model, "scripted?rooms=3", min_devices=2)
     print(f"the server's round has ended after {time.monotonic() - begun:.0f} s", flush=True)
 
     private = frozenset(word for device in devices for word in device.words(tool))

@@ -185,6 +185,17 @@ def test_a_bomb_that_hides_its_size_is_not_unpacked():
         wire.decode_report(bomb)
 
 
+def test_a_frame_that_claims_to_be_huge_is_not_believed():
+    """Found by the bar `fuzz`: the claimed size was allocated before a byte was unpacked."""
+    claims = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(b" " * 100_000))
+    sizes = zstandard.get_frame_parameters(bytes(claims))
+    assert sizes.content_size == 100_000
+    claims[5:9] = b"\xff\xff\xff\x7f"
+    assert zstandard.get_frame_parameters(bytes(claims)).content_size > 10**9
+    with pytest.raises(ReportRefused):
+        wire.decode_report(bytes(claims))
+
+
 def test_deep_nesting_is_refused():
     with pytest.raises(ReportRefused):
         wire.decode_report(zstandard.compress(b"[" * 200_000))

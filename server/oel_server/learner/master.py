@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -77,7 +79,7 @@ def load_master(gguf_path: Path, update_path: Path | None) -> Master:
     }
     try:
         # Its progress bars ignore every setting and would tear up the caller's own display.
-        with redirect_stderr(StringIO()):
+        with redirect_stderr(StringIO()), _parsed_once():
             tokenizer = AutoTokenizer.from_pretrained(**place)
             model = AutoModelForCausalLM.from_pretrained(
                 **place, dtype=torch.float32, attn_implementation="sdpa"
@@ -92,6 +94,25 @@ def load_master(gguf_path: Path, update_path: Path | None) -> Master:
     update = Update.load(update_path) if update_path else Update.zero()
     update.add_to(model)
     return Master(model, tokenizer, update)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Within it the gguf package parses a file once: transformers asks for tokenizer, config and weights apart.
+
+    Of 22 s to load the default model, 10 go by parsing it again and mapping its names again (lab log).
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    before = {name: getattr(gguf, name) for name in names}
+    try:
+        for name in names:
+            setattr(gguf, name, functools.cache(before[name]))
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, before[name])
 
 
 def _check_gguf(path: Path) -> None:

@@ -19,6 +19,9 @@ MAX_REPORT_BYTES = 16 * 1024
 MAX_PLAIN_BYTES = 1024 * 1024
 """Cap of one decompressed message, so a small bomb cannot fill memory."""
 
+_WINDOW = 8 * 1024 * 1024
+"""Bytes of memory that a frame may ask for; what we pack asks for less."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -61,10 +64,15 @@ def decode_notice(packed: bytes) -> ReleaseNotice:
 
 
 def _decode(packed: bytes, kind: type[ModelT], refusal: type[RefusedError]) -> ModelT:
+    name = kind.__name__.lower()
     try:
-        plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_PLAIN_BYTES)
+        # As a stream: a frame's header may claim any size, and would be believed and allocated.
+        with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(packed) as stream:
+            plain = stream.read(MAX_PLAIN_BYTES + 1)
     except zstandard.ZstdError as error:
-        raise refusal(f"{kind.__name__.lower()} is not valid zstd: {error}") from error
+        raise refusal(f"{name} is not valid zstd: {error}") from error
+    if len(plain) > MAX_PLAIN_BYTES:
+        raise refusal(f"{name} unpacks to more than {MAX_PLAIN_BYTES} bytes, the cap is {MAX_PLAIN_BYTES}")
     return _read(plain, kind, refusal)
 
 
