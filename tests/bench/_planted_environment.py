@@ -15,8 +15,10 @@ from secrets_data import Secret, planted_secrets
 from oel_shared.types import Outcome, Split, State
 
 VERBS = frozenset({"call", "ask", "about", "note", "wait", "read", "letter"})
-EACH = 12
-"""Secrets in a game."""
+EACH = 20
+"""Secrets in a game: one in the opening, two in each of the first eight answers, three in its actions."""
+SHORT = 24
+"""Characters of a secret that stands in an action: each of a model's choices costs time."""
 
 
 class Planted:
@@ -64,9 +66,11 @@ class PlantedEpisode:
 
     def __init__(self, game: PlantedGame) -> None:
         self.game, self.outcome, self.score = game, None, 0.0
-        values = [secret.value for secret in game.secrets]
-        self._right, self._wrong, self._about = values[0], values[1], values[2]
-        self._state = self._seen(game.secrets[3].sentence, ())
+        # The short ones stand in actions, all in what is read.
+        first = sorted(game.secrets, key=lambda secret: len(secret.value) > SHORT)
+        self._right, self._wrong, self._about = (secret.value for secret in first[:3])
+        self._told = [secret.sentence for secret in (*first[3:], *first[:3])]
+        self._state = self._seen(" ".join(self._told[:4]), ())
 
     outcome: Outcome | None
     score: float
@@ -81,10 +85,11 @@ class PlantedEpisode:
         if self.outcome or action not in self._state.actions:
             raise ValueError(f"{action!r} is not legal")
         history = (*self._state.history, action)
-        said = self.game.secrets[4 + len(history) % (EACH - 4)].sentence
+        turn = 2 * len(history) + 2
+        said = " ".join(self._told[turn : turn + 2])
         if action == f"call {self._right}" and "read letter" in history:
             self.outcome, self.score = Outcome(True, f"{self._right} is glad"), 1.0
-            said = f"{said} Thank you for the call."
+            said = f"Thank you for the call. {said}"
         elif len(history) == self.game.max_turns:
             self.outcome = Outcome(False, f"{self._wrong} hung up")
         self._state = self._seen(said, history)

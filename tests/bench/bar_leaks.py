@@ -1,11 +1,12 @@
 """Bar `leaks`: over three hundred planted secrets of fifteen kinds and more; none may leave a device.
 
 Three devices meet e-mail addresses, phones, names, cards, keys and so on in observations, actions and feedback
-of a user's own environment, and in talks that they import; the embedded model plays and extracts. Every share is
+of a user's own environment, and in talks that they import. All is done by the real commands; the model is a small
+random one, as what may leave does not hang on what a model says and keys of 300 tokens take long. Every share is
 `auto`, every text is asked for (k = 1): the worst that settings allow. A proxy keeps all bytes between SuperNodes
 and SuperLink; the server's folder (the SuperLink's database in it), its logs and the wire are searched through
 compression and encodings. What must be found by the same search: the secrets on the devices, and the public verbs
-on the server. The false positives of the scrubber on ordinary lessons must stay under two per cent. About four
+on the server. The false positives of the scrubber on ordinary lessons must stay under two per cent. About two
 minutes; `SEED` picks the secrets.
 """
 
@@ -32,12 +33,15 @@ from secrets_data import Secret, ordinary_game_lessons, planted_secrets
 from oel_client.scrub import Scrubber
 from oel_fleet.processes import interrupted_by_sigterm
 from oel_server.inbox import Inbox
+from tiny_models import write_tiny
 
-QUICK = False
-MINUTES = 5
+QUICK = True
+MINUTES = 2
 DEVICES = 3
-EPISODES = 72
-"""Each game is tried twice, and twelve secrets stand in a game: all of them are met."""
+EPISODES = 44
+"""Each game is tried twice, and twenty secrets stand in a game: all of them are met, here or in a talk."""
+TELLING = 8
+"""Characters that a value needs to be told from chance."""
 GOAL_SECRETS = 300
 GOAL_KINDS = 15
 GOAL_FALSE = 0.02
@@ -67,11 +71,11 @@ def talks(secrets: Sequence[Secret], seed: int) -> list[dict[str, object]]:
     return lines
 
 
-def learn(home: Path, number: int, seed: int, logs: Path) -> None:
+def learn(home: Path, number: int, seed: int, model: Path, logs: Path) -> None:
     """A device from nothing to reports in its outbox."""
     at = ("--home", home)
     spec = f"_planted_environment:Planted?seed={seed}"
-    settings = ("--env", spec, "--seed", number, "--threads", 1, "--share", "auto")
+    settings = ("--model", model, "--env", spec, "--seed", number, "--threads", 1, "--share", "auto")
     oel(logs, home.name, "client", "init", *at, *settings)
     oel(logs, home.name, "client", "play", *at, "--episodes", EPISODES)
     log = home / "talks.jsonl"
@@ -82,10 +86,15 @@ def learn(home: Path, number: int, seed: int, logs: Path) -> None:
 
 
 def traces(secrets: Sequence[Secret]) -> dict[str, Secret]:
-    """What to look for: each value as it is and as JSON writes it, in lower case."""
+    """What to look for: each value as it is and as JSON writes it, in lower case.
+
+    A value of a few characters stands by chance in the ids and ports of any traffic: it is looked for with the
+    sentence around it.
+    """
     found = {}
     for secret in secrets:
-        for text in (secret.value, json.dumps(secret.value)[1:-1]):
+        shown = secret.value if len(secret.value) >= TELLING else secret.sentence
+        for text in (shown, json.dumps(shown)[1:-1]):
             found[text.lower()] = secret
     return found
 
@@ -101,11 +110,12 @@ def trial(root: Path, seed: int) -> tuple[bool, Mapping[str, object]]:
     homes = [root / "devices" / f"device-{number}" for number in range(DEVICES)]
     (root / "logs").mkdir(parents=True)
     (root / "of-devices").mkdir()
+    model = write_tiny(root / "tiny.gguf", type_name="Q4_1")
     begun = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda n: learn(homes[n], n, seed, root / "of-devices"), range(DEVICES)))
+        list(pool.map(lambda n: learn(homes[n], n, seed, model, root / "of-devices"), range(DEVICES)))
     print(f"{DEVICES} devices have learnt after {time.monotonic() - begun:.0f} s", flush=True)
-    recorded = federate(root, homes, "default", "scripted?rooms=3", min_devices=1)
+    recorded = federate(root, homes, model, "scripted?rooms=3", min_devices=1)
     print(f"the server's round has ended after {time.monotonic() - begun:.0f} s", flush=True)
 
     secrets = planted_secrets(seed)
