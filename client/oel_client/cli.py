@@ -10,6 +10,7 @@ import typer
 from oel_client.cli_options import Home, Json, folder_of
 from oel_client.outbox_cli import app as outbox_app
 from oel_client.outbox_cli import forget, ledger
+from oel_client.window.cli import changes, open_window
 from oel_shared.console import byte_progress, progress, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ app = typer.Typer(
 app.add_typer(outbox_app, name="outbox")
 app.command(name="ledger")(ledger)
 app.command(name="forget")(forget)
+app.command(name="open")(open_window)
+app.command(name="changes")(changes)
 
 
 @app.command()
