@@ -37,6 +37,19 @@ class Coin:
         return CoinEpisode(State(f"Win the {self.family}.", f"This is {self.id}.", self.actions))
 
 
+class Town:
+    """Coins as an environment, `coin_games:Town`; options arrive as text and make it another town."""
+
+    family = "coin"
+    public_words = frozenset({"right", "wrong"})
+
+    def __init__(self, name: str = "town"):
+        self.name = name
+
+    def games(self, split, count, seed):
+        return [Coin(f"{self.name}-{split}-{seed}-{n}") for n in range(count)]
+
+
 def coins(count: int, seed: int, family: str = "coin"):
     return plays_of([Coin(f"{family}-{seed}-{n}", family) for n in range(count)], seed)
 

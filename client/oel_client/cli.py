@@ -11,6 +11,8 @@ from oel_client.chat_cli import app as chat_app
 from oel_client.cli_options import Home, Json, folder_of
 from oel_client.outbox_cli import app as outbox_app
 from oel_client.outbox_cli import forget, ledger
+from oel_client.trials_cli import try_lessons
+from oel_client.window.cli import changes, open_window
 from oel_shared.console import byte_progress, progress, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ app.add_typer(outbox_app, name="outbox")
 app.add_typer(chat_app)
 app.command(name="ledger")(ledger)
 app.command(name="forget")(forget)
+app.command(name="open")(open_window)
+app.command(name="changes")(changes)
+app.command(name="try")(try_lessons)
 
 
 @app.command()
@@ -164,11 +169,13 @@ def lessons(
     from oel_client.installation import installed
     from oel_client.showing import plain_lessons, show_lessons
     from oel_client.store import DeviceStore
+    from oel_client.trials import with_trials
+    from oel_client.trials_store import TrialStore
 
     folder = folder_of(home)
     settings.load(folder)
     store, version = DeviceStore(folder), release or installed(folder).version
-    found = store.lessons(version)
+    found = with_trials(store.lessons(version), TrialStore(folder).tallies(version))
     if as_json:
         show_json({"release": version, "lessons": plain_lessons(found)})
     elif found:

@@ -68,9 +68,9 @@ def extract(
     named = Counter[Lesson]()
     for trajectory, actions in zip(telling, proposals, strict=True):
         named.update(set(_lessons_of(trajectory, actions, public_words)))
-    found = [_weigh(lesson, count, trajectories, good_news) for lesson, count in named.items()]
+    found = [weigh(lesson, count, trajectories, good_news) for lesson, count in named.items()]
     kept = [f for f in found if _promising(f.evidence)]
-    return sorted(kept, key=lambda f: (-_lift(f.evidence), f.lesson.id))[:MAX_LESSONS]
+    return sorted(kept, key=lambda f: (-lift(f.evidence), f.lesson.id))[:MAX_LESSONS]
 
 
 def _lessons_of(
@@ -111,9 +111,15 @@ def _may_leave(word: str, public_words: frozenset[str]) -> bool:
     return word in public_words and re.fullmatch(r"[a-z0-9'-]+", word) is not None
 
 
-def _weigh(
+def weigh(
     lesson: Lesson, proposals: int, trajectories: Sequence[Trajectory], good_news: frozenset[str]
 ) -> Found:
+    """A lesson with its counts over all episodes of its family.
+
+    Args:
+        proposals: episodes in which it was proposed.
+        good_news: see `extract`.
+    """
     counts = Counter[tuple[bool, bool]]()
     episodes = 0
     cites: list[Cite] = []
@@ -141,7 +147,7 @@ def _weigh(
     return Found(lesson, evidence, tuple(cites[:MAX_CITES]))
 
 
-def _lift(evidence: Evidence) -> float:
+def lift(evidence: Evidence) -> float:
     """How much more often good news followed it than what was done instead; smoothed by one of each."""
     followed = (evidence.supports + 1) / (evidence.supports + evidence.contradictions + 2)
     declined = (evidence.declined_good + 1) / (evidence.declined_good + evidence.declined_bad + 2)
@@ -150,4 +156,4 @@ def _lift(evidence: Evidence) -> float:
 
 def _promising(evidence: Evidence) -> bool:
     """A low bar: one device sees little. The server pools the counts and applies the high one."""
-    return evidence.supports > 0 and _lift(evidence) > 0
+    return evidence.supports > 0 and lift(evidence) > 0

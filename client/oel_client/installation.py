@@ -42,16 +42,20 @@ def installed(home: Path) -> Installed:
     """The release that the device in `home` plays. Raises: StateError if there is none, or it is broken."""
     pointer = _read_json(releases_folder(home) / "current.json", home)
     version, previous = str(pointer["version"]), pointer.get("previous")
+    model, adapter = files_of(home, version)
+    return Installed(version, model, adapter, previous=str(previous) if previous else None)
+
+
+def files_of(home: Path, version: str) -> tuple[Path, Path | None]:
+    """The model of a release that is on the device, and its adapter if it has one.
+
+    Raises: StateError if there is no such release, or it is broken.
+    """
     folder = releases_folder(home) / version
     record = _read_json(folder / "release.json", home)
     adapter = record.get("adapter")
-    return Installed(
-        version=version,
-        # An absolute path (the base, which is not ours) stays as it is; a file of the release is relative.
-        model=folder / str(record["model"]),
-        adapter=folder / str(adapter) if adapter else None,
-        previous=str(previous) if previous else None,
-    )
+    # An absolute path (the base, which is not ours) stays as it is; a file of the release is relative.
+    return folder / str(record["model"]), folder / str(adapter) if adapter else None
 
 
 def install_base(home: Path, base: Path) -> Installed:

@@ -17,6 +17,8 @@ from oel_client.outbox import Outbox, utc_now
 from oel_client.propose import PROPOSERS
 from oel_client.reporting import Reported, put_reports
 from oel_client.store import Dealt, DeviceStore
+from oel_client.trials import with_trials
+from oel_client.trials_store import TrialStore
 from oel_shared.config import check_config
 from oel_shared.environment import Environment
 from oel_shared.environments.content import candidate_seed
@@ -157,6 +159,7 @@ def extract_reports(
     """
     release = installed(home).version
     episodes, found = find_lessons(store, model, release, home)
+    found = with_trials(found, TrialStore(home).tallies(release))
     store.replace_lessons(release, found, clock())
     return Extraction(found, put_reports(Outbox(home, clock), config, release, episodes, found, clock()))
 

@@ -9,6 +9,8 @@ from typing import Any
 from oel_client.extract import Found
 from oel_client.reporting import Reported
 from oel_client.store import DeviceStore
+from oel_client.trials import verdict
+from oel_client.trials_store import Tally
 from oel_shared.console import show
 from oel_shared.lessons import in_words
 
@@ -37,6 +39,8 @@ def show_lessons(found: Sequence[Found], store: DeviceStore, release: str) -> No
             f"    followed: good news {evidence.supports} times, none {evidence.contradictions} times;"
             f" seen in {evidence.episodes} episodes, the model pointed at it in {evidence.proposals}"
         )
+        if (tally := Tally.of(evidence)).pairs:
+            show(f"    tried: won {tally.won}, lost {tally.lost}, tied {tally.tied}; {verdict(tally)}")
         for seen in cited(item, store, release, 1):
             show(f"    such as {seen}")
     if not found:

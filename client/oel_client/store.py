@@ -94,7 +94,7 @@ class DeviceStore:
             "seed": trajectory.seed,
             "success": trajectory.outcome.success,
             "reason": trajectory.outcome.reason,
-            "turns": json.dumps([_plain(turn) for turn in trajectory.turns], ensure_ascii=False),
+            "turns": json.dumps([plain_turn(turn) for turn in trajectory.turns], ensure_ascii=False),
             "played": played,
         }
         with self._database() as database:
@@ -110,14 +110,14 @@ class DeviceStore:
         """(environment, episode) of everything played under a release, oldest first."""
         with self._database() as database:
             rows = list(database["trajectories"].rows_where('"release" = ?', [release], order_by="id"))
-        return [(row["environment"], _trajectory(row)) for row in rows]
+        return [(row["environment"], trajectory_of(row)) for row in rows]
 
     def trajectory(self, game: str, seed: int, release: str) -> Trajectory | None:
         """The episode that a lesson cites."""
         with self._database() as database:
             where, values = '"game" = ? AND "seed" = ? AND "release" = ?', [game, seed, release]
             rows = list(database["trajectories"].rows_where(where, values, limit=1))
-        return _trajectory(rows[0]) if rows else None
+        return trajectory_of(rows[0]) if rows else None
 
     def tallies(self) -> list[Tally]:
         """Episodes per environment and release, in the order of their first play."""
@@ -200,7 +200,8 @@ class DeviceStore:
             connection.close()  # rolls back what was not committed
 
 
-def _plain(turn: Turn) -> dict[str, Any]:
+def plain_turn(turn: Turn) -> dict[str, Any]:
+    """A turn as JSON for this machine alone; `trajectory_of` reads it."""
     state = turn.state
     return {
         "goal": state.goal,
@@ -212,7 +213,8 @@ def _plain(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _trajectory(row: dict[str, Any]) -> Trajectory:
+def trajectory_of(row: dict[str, Any]) -> Trajectory:
+    """The episode in a row with the columns of `trajectories`."""
     turns = tuple(
         Turn(
             State(plain["goal"], plain["observation"], tuple(plain["actions"]), tuple(plain["history"])),

@@ -16,7 +16,7 @@ Standing = Literal[
 ]  # fmt: skip
 """used: taught. absorbed: the weights act on it already, so it needs no room in a prompt. rival: a lesson that
 contradicts or doubles it is better supported. retired: it stopped helping. unproven: not surely better than
-what was done instead. waiting: too few devices. harmful: the precheck saw play get worse with it.
+what was done instead. waiting: too few devices. harmful: paired trials or the precheck saw play get worse with it.
 unreadable: its template has a slot that this server does not know. unpractised: this server has no practice for
 its family. No standing is final but by evidence."""
 
@@ -38,6 +38,9 @@ class KnownLesson(Frozen):
     counts that a few devices cannot move (`pooling.trimmed`)."""
     strength: float
     """Lower 95 % bound of how often good news followed it, of the same counts."""
+    trial_low: float | None = None
+    """Lower 95 % bound of how often play with it beats play without it where the two differ, from the trials that a
+    few devices cannot move; None while there are too few."""
     standing: Standing
     reason: str
     """Why it is not used; empty if it is."""

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from oel_server.knowledge import Knowledge, KnownLesson, Standing
 from oel_server.meaning import Meaning, meaning
-from oel_server.pooling import capped, lift_bounds, pooled, strength, trimmed
+from oel_server.pooling import (
+    ENOUGH_TRIALS,
+    capped,
+    lift_bounds,
+    pooled,
+    strength,
+    trial_bounds,
+    trials,
+    trimmed,
+)
 from oel_shared.lessons import generality, is_template
 from oel_shared.transport import ReceivedReport
 from oel_shared.wire import Evidence, Lesson
@@ -22,6 +31,8 @@ RETIRING_TURNS = 20
 """Turns with the newest release, followed and not, that it takes to retire a lesson."""
 STEPS_OF_STRENGTH = 5
 """Lessons are ranked by fifths of strength, then the more particular first: finer would follow noise, or a liar."""
+NO_EFFECT = 0.5
+"""Chance that a lesson without effect wins a paired trial in which the two plays differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +85,25 @@ def merge(
     return Knowledge(tuple(_capped(_without_rivals(sorted(known, key=_rank)))), unnamed)
 
 
-def _rank(known: KnownLesson) -> tuple[int, int, str, str]:
+def _rank(known: KnownLesson) -> tuple[int, int, int, str, str]:
+    """First what trials show to help, then what was not tried enough, last what was tried in vain.
+
+    Counts tell only that good news goes along with an action, trials that it comes of it. So where there are
+    enough trials their bound ranks a lesson, otherwise its strength.
+    """
     lesson = known.lesson
-    return -int(known.strength * STEPS_OF_STRENGTH), generality(lesson.template), lesson.cue, lesson.id
+    worth = known.strength if known.trial_low is None else known.trial_low
+    return _tier(known), -int(worth * STEPS_OF_STRENGTH), generality(lesson.template), lesson.cue, lesson.id
+
+
+def _tier(known: KnownLesson) -> int:
+    if known.trial_low is None:
+        return 1
+    return 0 if known.trial_low > NO_EFFECT else 2
 
 
 def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
-    """Of each node's reports on a family and release the one of most episodes."""
+    """Of each node's reports on a family and release the one of most episodes, and of most trials."""
     best: dict[tuple[str, str, str], ReceivedReport] = {}
     for one in received:
         key = (one.node_id, one.report.release, one.report.family)
@@ -89,8 +112,8 @@ def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
     return list(best.values())
 
 
-def _fullness(one: ReceivedReport) -> tuple[int, str]:
-    return one.report.episodes, one.id
+def _fullness(one: ReceivedReport) -> tuple[int, int, str]:
+    return one.report.episodes, sum(trials(item.evidence) for item in one.report.lessons), one.id
 
 
 def _known(
@@ -106,7 +129,8 @@ def _known(
     by_node = _by_node(sightings)
     firm = trimmed(by_node, players, min_devices)
     low, _ = lift_bounds(firm)
-    standing, reason = _standing(lesson, sightings, low, players, min_devices, newest)
+    tried = _tried(by_node.values(), firm, min_devices)
+    standing, reason = _standing(lesson, sightings, low, tried, players, min_devices, newest)
     return KnownLesson(
         lesson=lesson,
         alike=tuple(one.id for one in wordings if one is not lesson),
@@ -115,6 +139,7 @@ def _known(
         releases=tuple(sorted({s.release for s in sightings})),
         lift_low=round(low, 6),
         strength=round(strength(firm), 6),
+        trial_low=None if tried is None else round(tried[0], 6),
         standing=standing,
         reason=reason,
     )
@@ -124,6 +149,7 @@ def _standing(
     lesson: Lesson,
     sightings: Sequence[Sighting],
     lift_low: float,
+    tried: tuple[float, float] | None,
     players: Sequence[str],
     min_devices: int,
     newest: str,
@@ -134,9 +160,27 @@ def _standing(
         return "waiting", f"supported by {devices} of at least {min_devices} devices"
     if _stopped_helping([s for s in sightings if s.release == newest], players, min_devices):
         return "retired", f"with {newest}, what was done instead is followed by good news more often"
-    if lift_low <= 0:
+    if tried and tried[1] < NO_EFFECT:
+        share = f"won at most {100 * tried[1]:.0f} % of the pairs that differ"
+        return "harmful", f"in paired trials, play with it {share} from play without it"
+    if lift_low <= 0 and not (tried and tried[0] > NO_EFFECT):
         return "unproven", "following it is not surely better than what was done instead"
     return "used", ""
+
+
+def _tried(by_node: Collection[Evidence], firm: Evidence, min_devices: int) -> tuple[float, float] | None:
+    """`trial_bounds` of `firm`; None while trials are too few, or too few devices made them and agree.
+
+    As with support, what fewer than `min_devices` devices say decides nothing, neither for a lesson nor against it.
+    """
+    if trials(firm) < ENOUGH_TRIALS or sum(trials(e) > 0 for e in by_node) < min_devices:
+        return None
+    low, high = trial_bounds(firm)
+    won = sum(e.trials_won > e.trials_lost for e in by_node)
+    lost = sum(e.trials_won < e.trials_lost for e in by_node)
+    if (low > NO_EFFECT and won < min_devices) or (high < NO_EFFECT and lost < min_devices):
+        return None
+    return low, high
 
 
 def _stopped_helping(sightings: Sequence[Sighting], players: Sequence[str], min_devices: int) -> bool:
@@ -162,9 +206,13 @@ def _without_rivals(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
     best: dict[tuple[str, str], KnownLesson] = {}
     for k in ranked:
         key = (k.lesson.family, k.lesson.template)
-        if k.used and (key not in best or k.lift_low > best[key].lift_low):
+        if k.used and (key not in best or _support(k) > _support(best[key])):
             best[key] = k
     return [_beside(k, best.get((k.lesson.family, k.lesson.template))) for k in ranked]
+
+
+def _support(known: KnownLesson) -> tuple[int, float]:
+    return -_tier(known), known.lift_low if known.trial_low is None else known.trial_low
 
 
 def _beside(known: KnownLesson, best: KnownLesson | None) -> KnownLesson:

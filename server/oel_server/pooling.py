@@ -5,15 +5,22 @@ Pure arithmetic on `wire.Evidence`; what is done with it is `merge`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from oel_shared.stats import wilson
+from oel_shared.stats import beta_quantile, wilson
 from oel_shared.wire import Evidence
 
 CAP_TURNS = 200
 """Turns that one device can weigh in one lesson, whatever it claims: about forty episodes' worth."""
 
+CAP_TRIALS = 40
+"""Paired trials that one device can weigh in one lesson: as many as a device plays with one release."""
+ENOUGH_TRIALS = 12
+"""Paired trials, ties included, from which on they say more of a lesson than its counts."""
+CREDIBLE = 0.95
+
 _TURNS = ("supports", "contradictions", "declined_good", "declined_bad")
+_TRIALS = ("trials_won", "trials_lost", "trials_tied")
 _LIMIT = 1_000_000
 
 
@@ -24,11 +31,18 @@ def pooled(items: Iterable[Evidence]) -> Evidence:
 
 
 def capped(evidence: Evidence) -> Evidence:
-    """The same proportions with at most `CAP_TURNS` turns; what is lighter stays as it is."""
+    """The same proportions with at most `CAP_TURNS` turns and `CAP_TRIALS` trials; if lighter, as it is."""
+    counts = [name for name in _fields() if name not in _TRIALS]
     turns = sum(getattr(evidence, name) for name in _TURNS)
-    if turns <= CAP_TURNS:
-        return evidence
-    return Evidence(**{name: getattr(evidence, name) * CAP_TURNS // turns for name in _fields()})
+    lighter = _scaled(evidence, counts, turns, CAP_TURNS) | _scaled(
+        evidence, _TRIALS, trials(evidence), CAP_TRIALS
+    )
+    return Evidence(**lighter)
+
+
+def _scaled(evidence: Evidence, names: Sequence[str], weight: int, most: int) -> dict[str, int]:
+    over = max(weight, most)
+    return {name: getattr(evidence, name) * most // over for name in names}
 
 
 def trimmed(by_node: Mapping[str, Evidence], players: Sequence[str], min_devices: int) -> Evidence:
@@ -36,7 +50,8 @@ def trimmed(by_node: Mapping[str, Evidence], players: Sequence[str], min_devices
 
     With `min_devices` k, any k - 1 devices may lie. So of at least 2k + 1 devices the k - 1 most favourable and
     the k - 1 least favourable are left out: what remains lies within what honest devices said. With fewer
-    devices there is nothing to spare, and only the support rule protects.
+    devices there is nothing to spare, and only the support rule protects. Trials are ranked and trimmed for
+    themselves: a device may tell the truth of the ones and lie of the others.
 
     Args:
         by_node: capped counts of the devices that reported the lesson.
@@ -45,8 +60,39 @@ def trimmed(by_node: Mapping[str, Evidence], players: Sequence[str], min_devices
     spare = min_devices - 1 if len(players) >= 2 * min_devices + 1 else 0
     nothing = Evidence(episodes=0, proposals=0, supports=0, contradictions=0)
     everybody = [(node, by_node.get(node, nothing)) for node in players]
-    ranked = sorted(everybody, key=lambda pair: (lift(pair[1]), pair[0]))
-    return pooled(evidence for _, evidence in ranked[spare : len(ranked) - spare])
+
+    def kept(favour: Callable[[Evidence], float]) -> Evidence:
+        ranked = sorted(everybody, key=lambda pair: (favour(pair[1]), pair[0]))
+        return pooled(evidence for _, evidence in ranked[spare : len(ranked) - spare])
+
+    by_trials = kept(trial_mean)
+    return kept(lift).model_copy(update={name: getattr(by_trials, name) for name in _TRIALS})
+
+
+def trials(evidence: Evidence) -> int:
+    """Paired trials, ties included."""
+    return evidence.trials_won + evidence.trials_lost + evidence.trials_tied
+
+
+def trial_mean(evidence: Evidence) -> float:
+    """Mean of P(won | won or lost) under the posterior of `trial_bounds`; 0.5 without trials."""
+    return (evidence.trials_won + 1) / (evidence.trials_won + evidence.trials_lost + 2)
+
+
+def trial_bounds(evidence: Evidence) -> tuple[float, float]:
+    """Lower and upper 95 % credible bound, each one-sided, of P(the play with the lesson wins | the two differ).
+
+    Prior Beta(1, 1), every chance alike, so the posterior is Beta(1 + won, 1 + lost); ties say nothing of it.
+    A lesson that does nothing has 0.5. Devices stop trying when they are sure or see no use, which leaves the
+    posterior as it is: it depends on what was seen, not on why one stopped.
+    """
+    won, lost = evidence.trials_won + 1, evidence.trials_lost + 1
+    return beta_quantile(1 - CREDIBLE, won, lost), beta_quantile(CREDIBLE, won, lost)
+
+
+def trial_bound(evidence: Evidence) -> float:
+    """The lower of `trial_bounds`: what ranks a lesson that was tried enough."""
+    return trial_bounds(evidence)[0]
 
 
 def lift(evidence: Evidence) -> float:

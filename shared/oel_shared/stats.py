@@ -108,6 +108,29 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Inter
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
+def beta_quantile(share: float, a: int, b: int) -> float:
+    """The value below which a Beta(a, b) variable lies with probability `share`, to 9 digits.
+
+    For whole a and b its distribution function is a binomial tail, P(Bin(a + b - 1, x) >= a), so that no special
+    function is needed. Raises: ValueError unless 0 < share < 1 and a, b >= 1.
+    Source: Johnson, Kotz and Balakrishnan, Continuous Univariate Distributions 2, chapter 25.
+    """
+    if not 0 < share < 1 or min(a, b) < 1:
+        raise ValueError(f"the {share} quantile of Beta({a}, {b})")
+    n = a + b - 1
+    log_factorial: Floats = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1.0, n + 1)))))
+    k = np.arange(a, n + 1)
+    log_ways = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        x = (low + high) / 2
+        if np.exp(log_ways + k * math.log(x) + (n - k) * math.log1p(-x)).sum() < share:
+            low = x
+        else:
+            high = x
+    return (low + high) / 2
+
+
 def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
     """Sum and number of the values of each cluster, both (clusters,)."""
     if len(values) != len(clusters) or len(values) == 0:

@@ -250,3 +250,74 @@ def test_one_rule_in_two_wordings_is_one_lesson_under_the_wording_of_most():
 def test_an_erased_lesson_counts_no_more():
     knowledge = merging.merge([sent(n, (OPEN, GOOD)) for n in "12"], TEXTS, 2, None, [OPEN.id])
     assert (knowledge.lessons, dict(knowledge.unnamed)) == ((), {})
+
+
+def tried(won: int, lost: int, tied: int = 0, counts: Evidence = GOOD) -> Evidence:
+    """The counts with as many trials of one device."""
+    return counts.model_copy(update={"trials_won": won, "trials_lost": lost, "trials_tied": tied})
+
+
+def test_what_trials_show_to_help_comes_first_and_what_was_tried_in_vain_last():
+    helps, untried, in_vain = lesson("take {any}"), lesson("open chest"), lesson("go {onward}")
+    # The counts say the contrary.
+    weak = GOOD.model_copy(update={"supports": 9})
+    items = ((helps, tried(7, 0, 3, weak)), (untried, GOOD), (in_vain, tried(3, 3, 4, GOOD)))
+    assert merge([sent(n, *items) for n in "123"], 3).used("toy") == (helps, untried, in_vain)
+    counts_alone = [(item, tried(0, 0, 0, evidence)) for item, evidence in items]
+    assert merge([sent(n, *counts_alone) for n in "123"], 3).used("toy") == (untried, in_vain, helps)
+
+
+def test_few_trials_change_nothing():
+    few = merge([sent(n, (OPEN, tried(0, 3))) for n in "123"], 3)
+    assert known(few, OPEN).trial_low is None
+    assert few.used("toy") == (OPEN,)
+
+
+def test_a_lesson_that_surely_loses_its_trials_is_harmful_however_good_its_counts():
+    found = known(merge([sent(n, (OPEN, tried(0, 4, 1))) for n in "123"], 3), OPEN)
+    assert (found.standing, found.used) == ("harmful", False)
+    assert found.reason.startswith("in paired trials, play with it won at most 21 % of the pairs that differ")
+    assert found.evidence.trials_lost == 12
+
+
+def test_a_lesson_that_surely_wins_its_trials_needs_no_counts_to_prove_it():
+    assert not known(merge([sent(n, (OPEN, WEAK)) for n in "123"], 3), OPEN).used
+    assert known(merge([sent(n, (OPEN, tried(7, 0, 2, WEAK))) for n in "123"], 3), OPEN).used
+
+
+def test_fewer_devices_than_must_agree_decide_nothing_by_trials():
+    for liars, honest in (("xy", "1"), ("x", "12")):
+        lies = [sent(n, (OPEN, tried(0, 10**6))) for n in liars]
+        assert known(merge([*lies, *(sent(n, (OPEN, GOOD)) for n in honest)], 3), OPEN).used
+        praise = [sent(n, (OPEN, tried(10**6, 0, 0, WEAK))) for n in liars]
+        assert not known(merge([*praise, *(sent(n, (OPEN, WEAK)) for n in honest)], 3), OPEN).used
+
+
+def test_of_opposite_advice_the_one_that_trials_favour_is_used():
+    avoid = lesson("open chest", advice="avoid")
+    strong = GOOD.model_copy(update={"supports": 19, "contradictions": 1})
+    items = ((OPEN, tried(4, 4, 2, strong)), (avoid, tried(7, 0, 1)))
+    assert merge([sent(n, *items) for n in "123"], 3).used("toy") == (avoid,)
+
+
+def test_a_report_with_more_trials_takes_the_place_of_one_of_as_many_episodes():
+    for first, second in itertools.permutations((tried(1, 0), tried(7, 0, 3))):
+        (found,) = merge([sent("1", (OPEN, first)), sent("1", (OPEN, second))], 1).lessons
+        assert (found.evidence.trials_won, found.evidence.supports) == (7, 18)
+
+
+def test_knowledge_that_trains_is_the_same_with_and_without_liars_about_trials():
+    taken, walked = lesson("take {any}"), lesson("go {onward}")
+    items = ((OPEN, tried(7, 1, 4)), (taken, tried(0, 5, 2)), (walked, GOOD))
+    honest = [sent(str(n), *items) for n in range(8)]
+    expected = merge(honest, 3)
+    assert expected.used("toy") == (OPEN, walked)
+    many = 10**6
+    for liars in ("x", "xy"):
+        for lies in (
+            ((OPEN, tried(0, many)), (taken, tried(many, 0)), (walked, tried(0, many))),
+            ((OPEN, tried(0, 0, many)), (taken, tried(0, 0, many)), (walked, tried(many, 0))),
+            ((OPEN, tried(many, 0)), (walked, tried(0, 0, many)), (lesson("drop {any}"), tried(many, 0))),
+        ):
+            with_lies = merge([*honest, *(sent(n, *lies) for n in liars)], 3)
+            assert with_lies.training_bytes() == expected.training_bytes()

@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_server.pooling import CAP_TURNS, capped, lift, lift_bounds, pooled, trimmed
+from oel_server.pooling import (
+    CAP_TRIALS,
+    CAP_TURNS,
+    capped,
+    lift,
+    lift_bounds,
+    pooled,
+    trial_bound,
+    trial_bounds,
+    trial_mean,
+    trials,
+    trimmed,
+)
 from oel_shared.wire import Evidence
 
 GOOD = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30)
@@ -86,3 +99,69 @@ def test_shares_are_smoothed_so_that_little_evidence_says_little():
     nothing = Evidence(episodes=0, proposals=0, supports=0, contradictions=0)
     assert lift(nothing) == 0
     assert 0 < lift(nothing.model_copy(update={"supports": 1})) < lift(GOOD)
+
+
+def tried(won: int, lost: int, tied: int = 0, of: Evidence = GOOD) -> Evidence:
+    return of.model_copy(update={"trials_won": won, "trials_lost": lost, "trials_tied": tied})
+
+
+def test_without_trials_every_chance_is_alike():
+    assert trial_bounds(GOOD) == pytest.approx((0.05, 0.95))
+    assert trial_mean(GOOD) == 0.5
+
+
+def test_trial_bounds_are_those_of_the_beta_posterior():
+    # Beta(10, 1): the highest of ten uniform numbers.
+    assert trial_bounds(tried(9, 0)) == pytest.approx((0.05 ** (1 / 10), 0.95 ** (1 / 10)))
+    low, high = trial_bounds(tried(12, 5))
+    assert (1 - high, 1 - low) == pytest.approx(trial_bounds(tried(5, 12)))
+    drawn = np.random.default_rng(0).beta(13, 6, 400_000)
+    assert (low, high) == pytest.approx(np.quantile(drawn, (0.05, 0.95)), abs=2e-3)
+
+
+def test_ties_say_nothing_of_who_wins_and_more_wins_say_more():
+    assert trial_bound(tried(5, 2, 30)) == trial_bound(tried(5, 2))
+    bounds = [trial_bound(tried(3 * k, k)) for k in (1, 2, 4, 8, 32)]
+    assert bounds == sorted(bounds)
+    assert bounds[0] < 0.5 < bounds[-1] < 0.75
+
+
+def test_the_lower_bound_holds_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    chances = rng.random(2000)
+    bounds = [trial_bound(tried(won, 20 - won)) for won in rng.binomial(20, chances)]
+    assert np.mean(chances >= bounds) == pytest.approx(0.95, abs=0.015)
+
+
+def test_whatever_trials_a_device_claims_they_weigh_no_more_than_the_cap_and_spare_its_counts():
+    light = capped(tried(10**6, 0, 10**6))
+    assert (light.trials_won, light.trials_lost, light.trials_tied) == (CAP_TRIALS // 2, 0, CAP_TRIALS // 2)
+    assert light.model_copy(update={"trials_won": 0, "trials_tied": 0}) == GOOD
+    honest = tried(20, 5, CAP_TRIALS - 25)
+    assert capped(honest) == honest
+    # Claiming many turns does not make honest trials lighter either.
+    assert trials(capped(tried(6, 1, of=LOUD))) == 7
+
+
+def test_trials_are_trimmed_for_themselves():
+    honest = {str(n): tried(6, 1, 3) for n in range(5)}
+    middle = pooled([tried(6, 1, 3)] * 3)
+    for lie in (tried(40, 0), tried(0, 40), tried(0, 40, of=LOUD), tried(40, 0, of=BAD), tried(0, 0, 40)):
+        assert trimmed(honest | {"x": capped(lie), "y": capped(lie)}, [*honest, "x", "y"], 3) == middle
+
+
+@given(
+    st.lists(st.tuples(counts, counts, counts), min_size=5, max_size=8),
+    st.lists(st.tuples(counts, counts, counts), min_size=2, max_size=2),
+)
+def test_k_minus_1_liars_cannot_take_the_trials_beyond_what_honest_devices_said(honest, lies):
+    by_node = {f"h{n}": capped(tried(*claimed)) for n, claimed in enumerate(honest)}
+    false = {f"x{n}": capped(tried(*claimed)) for n, claimed in enumerate(lies)}
+    kept = trimmed(by_node | false, [*by_node, *false], 3)
+    assert trials(kept) <= (len(honest) - 2) * CAP_TRIALS
+    if kept.trials_won + kept.trials_lost:
+        shares = [(e.trials_won + 1) / (e.trials_won + e.trials_lost + 2) for e in by_node.values()]
+        smoothed = (kept.trials_won + len(honest) - 2) / (
+            kept.trials_won + kept.trials_lost + 2 * (len(honest) - 2)
+        )
+        assert min(shares) - 1e-9 <= smoothed <= max(shares) + 1e-9

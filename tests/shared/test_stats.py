@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from oel_shared.stats import bootstrap, paired, sign_flip_p, wilson
+from oel_shared.stats import beta_quantile, bootstrap, paired, sign_flip_p, wilson
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,24 @@ def test_nothing_to_resample_is_refused():
         bootstrap([], [], seed=0)
     with pytest.raises(ValueError, match="expected as many"):
         bootstrap([1.0], [1, 2], seed=0)
+
+
+def test_beta_quantiles_are_those_of_closed_forms():
+    for share in (0.025, 0.05, 0.5, 0.95):
+        assert beta_quantile(share, 1, 1) == pytest.approx(share, abs=1e-8)
+        # The highest and the lowest of n uniform numbers.
+        assert beta_quantile(share, 9, 1) == pytest.approx(share ** (1 / 9), abs=1e-8)
+        assert beta_quantile(share, 1, 9) == pytest.approx(1 - (1 - share) ** (1 / 9), abs=1e-8)
+        x = beta_quantile(share, 2, 2)
+        assert 3 * x**2 - 2 * x**3 == pytest.approx(share, abs=1e-7)
+
+
+def test_beta_quantiles_are_right_for_large_counts():
+    drawn = np.random.default_rng(0).beta(3001, 2001, 200_000)
+    assert beta_quantile(0.05, 3001, 2001) == pytest.approx(np.quantile(drawn, 0.05), abs=2e-4)
+
+
+def test_beta_quantile_refuses_what_has_none():
+    for share, a, b in ((0.0, 1, 1), (1.0, 1, 1), (0.5, 0, 1)):
+        with pytest.raises(ValueError, match="quantile of Beta"):
+            beta_quantile(share, a, b)

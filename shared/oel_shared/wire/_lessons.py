@@ -73,8 +73,9 @@ class Evidence(Frozen):
     declined_bad: Count = 0
     """Turns at which it applied, something else was done, and none came."""
     trials_won: Count = 0
-    """Paired trials, the same game and seed with and without the lesson, that only the play with it won."""
+    """Paired trials, the same game and seed with and without the lesson, in which the play with it did better:
+    only it won, or of two that were lost it heard more good news."""
     trials_lost: Count = 0
-    """Paired trials that only the play without it won."""
+    """Paired trials in which the play without it did better."""
     trials_tied: Count = 0
     """Paired trials that ended alike."""

@@ -1,0 +1,59 @@
+"""`oel client open`: the page on a port of this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from oel_client import config as settings
+from oel_client.window import changes
+from oel_client.window.app import Window
+from oel_client.window.background import Background
+from oel_shared.errors import UsageError
+
+HOST = "127.0.0.1"
+GRACE_SECONDS = 2
+
+
+def show_window(
+    home: Path, open_model: changes.OpenModel, port: int, ready: Callable[[str], None], browser: bool
+) -> None:
+    """Serve the page of the device in `home` until interrupted.
+
+    Args:
+        port: 0 takes a free one.
+        ready: called with the page's address, token and all, once it listens.
+        browser: open that address in the user's browser.
+    Raises: UsageError if the port cannot be had; StateError if `home` is no device.
+    """
+    settings.load(home)
+    token = secrets.token_urlsafe(24)
+    background = Background(partial(changes.work_out, home, open_model))
+    app = Window(home, background).app(token)
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    try:
+        with _listening(port) as opened:
+            url = f"http://{HOST}:{opened.getsockname()[1]}/{token}/"
+            ready(url)
+            if browser:
+                # In a thread: a browser in the terminal returns only once it is closed.
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            uvicorn.Server(config).run(sockets=[opened])
+    finally:
+        background.stop()
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise UsageError(f"cannot listen on {HOST}:{port}: {error.strerror}: choose another port") from error
