@@ -27,14 +27,14 @@ FILLERS = ("check gauge", "count sacks", "open window", "stand by", "sweep floor
 NEWS = "The work goes forward."
 TURNS = 15
 GLOWING_STORMS, GLOWING_PAUSES = 2, 1
-NEEDED = 2
-"""Steps forward that win."""
+START, NEEDED = 2, 2
+"""Steps done at the start, and at the end of a game that is won."""
 HEARD = 2
 """One good deed in so many is heard at once."""
 SET_BACK = 3
 HEED = 5.0
 """Nats that a hint is worth to the scripted player."""
-LIKED, DISLIKED = 4.0, -3.0
+LIKED, DISLIKED = 4.0, -1.0
 """Nats of an idle or bad action when the lamp glows, and when it is dark."""
 
 
@@ -155,7 +155,7 @@ class RowEpisode:
 
     game: Row
     outcome: Outcome | None = None
-    done: int = 0
+    done: int = START
     state: State = field(init=False)
 
     def __post_init__(self) -> None:
