@@ -7,18 +7,14 @@ transaction, so that several `oel client` processes may share the folder. The ou
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import sqlite_utils
-
+from oel_client.device_db import transaction
 from oel_client.extract import Cite, Found
 from oel_client.outbox import DATABASE
-from oel_shared.errors import StateError
 from oel_shared.types import Outcome, State, Trajectory, Turn
 from oel_shared.wire import Evidence, Lesson
 
@@ -75,7 +71,7 @@ class DeviceStore:
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._path = home / DATABASE
-        with self._database() as database:
+        with transaction(self._path) as database:
             for name, columns in _TABLES.items():
                 database[name].create(columns, pk=_KEYS[name], if_not_exists=True)
             database["trajectories"].create_index(
@@ -97,7 +93,7 @@ class DeviceStore:
             "turns": json.dumps([plain_turn(turn) for turn in trajectory.turns], ensure_ascii=False),
             "played": played,
         }
-        with self._database() as database:
+        with transaction(self._path) as database:
             # Another process that played the same number at the same time has the same episode.
             database["trajectories"].insert(row, ignore=True)
 
@@ -108,13 +104,13 @@ class DeviceStore:
 
     def trajectories(self, release: str) -> list[tuple[str, Trajectory]]:
         """(environment, episode) of everything played under a release, oldest first."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             rows = list(database["trajectories"].rows_where('"release" = ?', [release], order_by="id"))
         return [(row["environment"], trajectory_of(row)) for row in rows]
 
     def trajectory(self, game: str, seed: int, release: str) -> Trajectory | None:
         """The episode that a lesson cites."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             where, values = '"game" = ? AND "seed" = ? AND "release" = ?', [game, seed, release]
             rows = list(database["trajectories"].rows_where(where, values, limit=1))
         return trajectory_of(rows[0]) if rows else None
@@ -125,7 +121,7 @@ class DeviceStore:
             'SELECT environment, family, "release", count(*), sum(success) FROM trajectories'
             ' GROUP BY environment, family, "release" ORDER BY min(id)'
         )
-        with self._database() as database:
+        with transaction(self._path) as database:
             return [Tally(*row) for row in database.execute(sql).fetchall()]
 
     def replace_lessons(self, release: str, found: Sequence[Found], when: str) -> None:
@@ -142,13 +138,13 @@ class DeviceStore:
             }
             for rank, item in enumerate(found)
         ]
-        with self._database() as database:
+        with transaction(self._path) as database:
             database["lessons"].delete_where('"release" = ?', [release])
             database["lessons"].insert_all(rows)
 
     def lessons(self, release: str) -> list[Found]:
         """What was extracted from a release's episodes, in the order of extraction."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             rows = list(database["lessons"].rows_where('"release" = ?', [release], order_by="rank"))
         return [
             Found(
@@ -162,12 +158,12 @@ class DeviceStore:
     def note_release(self, version: str, number: int, standing: str, state: ReleaseState, when: str) -> None:
         """Remember a release, or its new state."""
         row = {"version": version, "number": number, "standing": standing, "state": state, "changed": when}
-        with self._database() as database:
+        with transaction(self._path) as database:
             database["releases"].upsert(row, pk="version")
 
     def mark_rolled_back(self, version: str, when: str) -> None:
         """Remember that the device went back from this release."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             row = {"version": version, "state": "rolled back", "changed": when}
             if next(iter(database["releases"].rows_where("version = ?", [version])), None):
                 database["releases"].update(version, row)
@@ -176,28 +172,13 @@ class DeviceStore:
 
     def releases(self) -> list[HeardRelease]:
         """Every release heard of, by number."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             rows = list(database["releases"].rows_where(order_by="number, version"))
         return [HeardRelease(**row) for row in rows]
 
     def _one(self, sql: str, values: Iterable[object]) -> Any:
-        with self._database() as database:
+        with transaction(self._path) as database:
             return database.execute(sql, list(values)).fetchone()[0]
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite_utils.Database]:
-        """A transaction on a connection of its own; it waits for its turn before it reads."""
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            yield sqlite_utils.Database(connection)
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise StateError(f"{self._path} cannot be used: {error}") from error
-        finally:
-            connection.close()  # rolls back what was not committed
 
 
 def plain_turn(turn: Turn) -> dict[str, Any]:

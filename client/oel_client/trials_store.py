@@ -7,17 +7,12 @@ Every call is one transaction.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlite_utils
-
+from oel_client.device_db import transaction
 from oel_client.outbox import DATABASE
 from oel_client.store import plain_turn, trajectory_of
-from oel_shared.errors import StateError
 from oel_shared.types import Trajectory
 from oel_shared.wire import Evidence
 
@@ -55,7 +50,7 @@ class TrialStore:
 
     def __init__(self, home: Path) -> None:
         self._path = home / DATABASE
-        with self._database() as database:
+        with transaction(self._path) as database:
             for name, columns in _TABLES.items():
                 database[name].create(columns, pk=_KEYS[name], if_not_exists=True)
 
@@ -72,7 +67,7 @@ class TrialStore:
             "release": release, "lesson": lesson, "game": alone.game, "seed": alone.seed, "result": result,
             "played": played,
         }  # fmt: skip
-        with self._database() as database:
+        with transaction(self._path) as database:
             # Another process that tried the same at the same time saw the same.
             database["trials"].insert(row, ignore=True)
 
@@ -82,7 +77,7 @@ class TrialStore:
             "SELECT lesson, sum(result > 0), sum(result < 0), sum(result = 0) FROM trials"
             ' WHERE "release" = ? GROUP BY lesson'
         )
-        with self._database() as database:
+        with transaction(self._path) as database:
             rows = database.execute(sql, [release]).fetchall()
         return {lesson: Tally(won, lost, tied) for lesson, won, lost, tied in rows}
 
@@ -94,27 +89,12 @@ class TrialStore:
             "turns": json.dumps([plain_turn(turn) for turn in played.turns], ensure_ascii=False),
             "played": when,
         }  # fmt: skip
-        with self._database() as database:
+        with transaction(self._path) as database:
             database["trial_plays"].insert(row, ignore=True)
 
     def alone(self, release: str, game: str, seed: int) -> Trajectory | None:
         """The play without any lesson, if it was kept."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             where = '"release" = ? AND "game" = ? AND "seed" = ?'
             rows = list(database["trial_plays"].rows_where(where, [release, game, seed]))
         return trajectory_of(rows[0]) if rows else None
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite_utils.Database]:
-        """A transaction on a connection of its own; it waits for its turn before it reads."""
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            yield sqlite_utils.Database(connection)
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise StateError(f"{self._path} cannot be used: {error}") from error
-        finally:
-            connection.close()  # rolls back what was not committed

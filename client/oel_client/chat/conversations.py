@@ -9,17 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import sqlite_utils
-
+from oel_client.device_db import transaction
 from oel_client.outbox import DATABASE
-from oel_shared.errors import StateError
 from oel_shared.model import Message
 
 Outcome = Literal["good", "bad"]
@@ -104,7 +100,7 @@ class Conversations:
 
     def __init__(self, home: Path) -> None:
         self._path = home / DATABASE
-        with self._database() as database:
+        with transaction(self._path) as database:
             database["chat_turns"].create(_TURNS, pk="id", if_not_exists=True)
             database["chat_replies"].create(_REPLIES, pk=("turn", "message"), if_not_exists=True)
 
@@ -112,7 +108,7 @@ class Conversations:
         """Note the waiting message as what the user said to the last answer, if that answer is kept here."""
         if talk.turns and talk.waiting:
             last = talk.turns[-1].id
-            with self._database() as database:
+            with transaction(self._path) as database:
                 if database["chat_turns"].count_where("id = ?", [last]):
                     row = {"turn": last, "message": talk.waiting, "kept": when}
                     database["chat_replies"].insert(row, ignore=True)
@@ -124,7 +120,7 @@ class Conversations:
             release: the installed one, which answered unless the talk is imported.
             when: UTC, ISO 8601.
         """
-        with self._database() as database:
+        with transaction(self._path) as database:
             before = database["chat_turns"].count
             rows = [
                 {
@@ -149,7 +145,7 @@ class Conversations:
 
     def all(self) -> tuple[Exchange, ...]:
         """Every kept turn, those of a talk in their order."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             replies: dict[str, list[str]] = {}
             for row in database["chat_replies"].rows_where(order_by="rowid"):
                 replies.setdefault(row["turn"], []).append(row["message"])
@@ -164,31 +160,17 @@ class Conversations:
 
     def tally(self) -> Tally:
         """How much is kept."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             turns = database["chat_turns"]
             known = "parent NOT IN (SELECT id FROM chat_turns)"
             return Tally(turns.count_where(known), turns.count, database["chat_replies"].count)
 
     def delete(self) -> None:
         """Delete every talk, for good: the freed pages of the file are overwritten."""
-        with self._database() as database:
+        with transaction(self._path) as database:
             database.execute("PRAGMA secure_delete = ON")
             for name in ("chat_turns", "chat_replies"):
                 database.execute(f"DELETE FROM {name}")
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite_utils.Database]:
-        """A transaction on a connection of its own; it waits for its turn before it reads."""
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            yield sqlite_utils.Database(connection)
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise StateError(f"{self._path} cannot be used: {error}") from error
-        finally:
-            connection.close()  # rolls back what was not committed
 
 
 def _exchange(

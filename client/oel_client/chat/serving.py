@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,8 @@ from oel_client.chat.conversations import Conversations, talk_of
 from oel_client.chat.endpoint import Endpoint, Listener
 from oel_client.chat.speaking import Stage, Voice
 from oel_client.installation import installed
+from oel_client.listening import listening
 from oel_client.outbox import utc_now
-from oel_shared.errors import UsageError
 from oel_shared.llama import LlamaModel
 from oel_shared.model import Message
 
@@ -76,7 +75,7 @@ def serve(
         release = model().release
         listener = remembering(home) if learn else None
         app = Endpoint(stage, lambda: installed(home).version, listener, time.time).app(host)
-        with _listening(host, port) as opened:
+        with listening(host, port) as opened:
             shown = f"[{host}]" if ":" in host else host
             ready(f"http://{shown}:{opened.getsockname()[1]}/v1", release)
             config = uvicorn.Config(
@@ -94,10 +93,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}: choose another port") from error

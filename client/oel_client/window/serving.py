@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from pathlib import Path
 import uvicorn
 
 from oel_client import config as settings
+from oel_client.listening import listening
 from oel_client.window import changes
 from oel_client.window.app import Window
 from oel_client.window.background import Background
-from oel_shared.errors import UsageError
 
 HOST = "127.0.0.1"
 GRACE_SECONDS = 2
@@ -41,7 +40,7 @@ def show_window(
         app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=GRACE_SECONDS
     )
     try:
-        with _listening(port) as opened:
+        with listening(HOST, port) as opened:
             url = f"http://{HOST}:{opened.getsockname()[1]}/{token}/"
             ready(url)
             if browser:
@@ -50,10 +49,3 @@ def show_window(
             uvicorn.Server(config).run(sockets=[opened])
     finally:
         background.stop()
-
-
-def _listening(port: int) -> socket.socket:
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as error:
-        raise UsageError(f"cannot listen on {HOST}:{port}: {error.strerror}: choose another port") from error
