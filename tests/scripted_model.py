@@ -28,6 +28,11 @@ class ScriptedModel:
             for q in queries
         ]
 
+    def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
+        """See `LanguageModel.next_token_log_probs`: two tokens, of which a hint makes the first likelier."""
+        hinted = "Please" in prompt[-1].content
+        return np.log(np.tile([0.9, 0.1] if hinted else [0.5, 0.5], (len(answer.split()) + 1, 1)))
+
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """See `LanguageModel.generate`: always the same reply."""
         return self.reply

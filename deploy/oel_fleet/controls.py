@@ -143,6 +143,9 @@ class _NoModel:
     def score(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
         raise AssertionError("a control asked a model")
 
+    def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
+        raise AssertionError("a control asked a model")
+
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         raise AssertionError("a control asked a model")
 

@@ -13,18 +13,25 @@ from oel_server.config import ServerConfig, base_model
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Knowledge
 from oel_server.merge import merge
-from oel_server.package.candidates import Candidate
-from oel_server.packaged import picked
+from oel_server.package.candidates import Candidate, main_type
+from oel_server.package.template import write_model
+from oel_server.packaged import picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.stages import RoundFolder
 from oel_shared import plugins, wire
+from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
 from oel_shared.environment import Environment
 from oel_shared.environments.registry import open_environment
+from oel_shared.gguf_file import read_header
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
+
+SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
+"""Types that llama.cpp does not repack for the CPU: F16 is 2.4 times faster (docs/lab-log.md)."""
+UNHEEDED = "the precheck saw the model keep it less often when told"
 
 
 class RunningModel(LanguageModel, Protocol):
@@ -107,7 +114,8 @@ class Context:
         merged = merge(reports, texts, self.config.min_devices, newest, erased)
         if self.source or self.config.practice_source:
             return merged  # only practice itself can tell its families
-        return merged.practised({environment.family for environment in self.environments})
+        # Talks are always practised: the server has questions of its own.
+        return merged.practised({FAMILY, *(environment.family for environment in self.environments)})
 
     def knowledge(self) -> Knowledge:
         """The merged lessons as far as this round has found out about them.
@@ -122,6 +130,8 @@ class Context:
         for lesson_id, difference in checked.get("harmful", {}).items():
             words = f"the precheck saw play {100 * difference:+.0f} points with it"
             found = found.without_lesson(lesson_id, words)
+        for lesson_id in checked.get("talks", {}).get("unheeded", ()):
+            found = found.without_lesson(lesson_id, UNHEEDED)
         for family, figures in checked.get("families", {}).items():
             if figures["difference"] < 0:
                 found = found.without(family, "the precheck saw its family play worse with lessons")
@@ -153,6 +163,24 @@ class Context:
         if self.current is None:
             return self._open(self.base)
         return self.load(picked(RoundFolder(self.server, self.current.number)))
+
+    def load_for_practice(self) -> RunningModel:
+        """The weights that devices play now, unpacked to F16 where llama.cpp multiplies their type slowly.
+
+        Practice asks them thousands of times; whoever judges loads the file itself. Of a 4-bit weight F16 keeps
+        ten bits after the scale, far more than llama.cpp keeps of what it is multiplied with.
+        """
+        current = picked(RoundFolder(self.server, self.current.number)) if self.current else None
+        adapter = current.path if current and current.role == "adapter" else None
+        file = current.path if current and not adapter else self.base
+        if main_type(read_header(file)) in SLOW_TYPES:
+            unpacked = unpacked_file(self.folder)
+            if not unpacked.exists():
+                part = unpacked.with_suffix(".part")
+                write_model(file, {}, part, "F16")
+                part.replace(unpacked)
+            file = unpacked
+        return self._open(file, adapter)
 
     def announce(self, notice: wire.ReleaseNotice | None) -> int:
         """Tell the devices of a release, or only that their reports arrived; returns how many heard it."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from oel_server.context import Context
+from oel_server.context import UNHEEDED, Context
 from oel_server.knowledge import Knowledge
 from oel_server.practise import PLAYS_PER_GAME
 from oel_server.precheck import Precheck
 from oel_server.records import save_practice
 from oel_server.stages import Json
-from oel_server.teach import distil_items, follow_rates
+from oel_server.talks import judge as talk_judge
+from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
+from oel_server.teach import answer_items, distil_items, follow_rates
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.lessons import in_words
@@ -54,14 +57,20 @@ def _plain(knowledge: Knowledge) -> list[Json]:
 
 
 def practise(round: Context) -> Json:
-    """Let the current release play fresh practice games without lessons."""
-    total = len(round.config.environments) * round.config.practice_games * PLAYS_PER_GAME
-    with progress("practising", total) as advance:
-        practice = round.practice_source.practise(
-            round.folder.number, ModelPolicy(round.load_current()), advance
-        )
+    """Let the current release play fresh practice games and answer fresh questions, without lessons."""
+    number, config, knowledge, model = (
+        round.folder.number,
+        round.config,
+        round.merged(),
+        round.load_for_practice(),
+    )
+    with progress("practising", len(config.environments) * config.practice_games * PLAYS_PER_GAME) as advance:
+        practice = round.practice_source.practise(number, ModelPolicy(model), advance)
+    with progress("practising talks", talk_count(knowledge, number, config.seed)) as advance:
+        talks = practise_talks(model, knowledge, number, config.seed, advance)
+    practice = replace(practice, talks=talks)
     save_practice(round.practice_file, practice)
-    rates = follow_rates([p.trajectory for p in practice.played], round.merged())
+    rates = follow_rates([p.trajectory for p in practice.played], knowledge)
     families: dict[str, list[Played]] = {}
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
@@ -79,21 +88,37 @@ def practise(round: Context) -> Json:
 
 
 def precheck(round: Context) -> Json:
-    """Play practice games again with the lessons at hand, and without each in turn: do they help?"""
+    """Play and answer again with the lessons at hand, play without each in turn: do they help?"""
     practice, knowledge = round.practice(), round.knowledge()
-    if not practice.plays:
-        # Nothing to play here: whether the lessons move the model at all is left to the gap that distil measures.
-        return {"families": {}, "harmful": {}, "helps": bool(knowledge.families)}
-    check = Precheck(practice.plays, practice.played, round.load_current(), round.config.seed)
+    check = Precheck(practice.plays, practice.played, round.load_for_practice(), round.config.seed)
     with progress("precheck", check.episodes(knowledge)) as advance:
         harmful, knowledge = check.leave_one_out(knowledge, advance)
         compared = check.families(knowledge, advance)
+    talks = _precheck_talks(round, practice.talks, knowledge)
+    for lesson_id in talks.get("unheeded", ()):
+        knowledge = knowledge.without_lesson(lesson_id, UNHEEDED)
     _write_knowledge(round, knowledge)
+    helps = any(c.difference.mean > 0 for c in compared.values()) or talks.get("helps", False)
+    if not practice.plays and not talks:
+        # Nothing to try here: whether the lessons move the model at all is left to the gap that distil measures.
+        helps = bool(knowledge.families)
     return {
         "families": {family: c.as_json("without", "with") for family, c in compared.items()},
         "harmful": harmful,
-        "helps": any(c.difference.mean > 0 for c in compared.values()),
+        "talks": talks,
+        "helps": helps,
     }
+
+
+def _precheck_talks(round: Context, talks: Talks, knowledge: Knowledge) -> Json:
+    """Answer again, told the rules; nothing where no lesson is about talks."""
+    untold = talk_judge.taught_talks(talks.practice, knowledge)
+    if not untold:
+        return {}
+    asked = [(talk.topic, talk.question) for talk in untold]
+    with progress("precheck of talks", len(asked)) as advance:
+        told = ask(round.load_for_practice(), asked, round.config.seed, advance, knowledge)
+    return talk_judge.precheck(untold, told, knowledge)
 
 
 def distil(round: Context) -> Json:
@@ -101,8 +126,13 @@ def distil(round: Context) -> Json:
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
+    from oel_server.learner.items import Item
 
-    items = distil_items(round.practice().prompts, round.knowledge(), round.load_current().render)
+    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
+    items: list[Item] = [
+        *distil_items(practice.prompts, knowledge, render),
+        *answer_items(practice.talks.practice, knowledge, render),
+    ]
     say("distil: loading the master weights")
     master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
     config = DistilConfig(

@@ -21,6 +21,8 @@ from oel_server.pooling import (
     trials,
     trimmed,
 )
+from oel_shared.chat.behaviours import rule_of
+from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.lessons import generality, is_template
 from oel_shared.transport import ReceivedReport
 from oel_shared.wire import Evidence, Lesson
@@ -154,6 +156,8 @@ def _standing(
     min_devices: int,
     newest: str,
 ) -> tuple[Standing, str]:
+    if lesson.family == FAMILY and rule_of(lesson.advice, lesson.template) is None:
+        return "unreadable", "it is no rule of the closed list for talks"
     if not is_template(lesson.template):
         return "unreadable", "its template has a slot that this server does not know"
     if (devices := _supporters(sightings)) < min_devices:

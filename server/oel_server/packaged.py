@@ -44,9 +44,15 @@ def place_of(folder: RoundFolder) -> Path:
     return folder.path / "candidates"
 
 
+def unpacked_file(folder: RoundFolder) -> Path:
+    """Where the round's practice has the current release in a faster type."""
+    return folder.path / "unpacked-F16.gguf"
+
+
 def keep_only(folder: RoundFolder, candidate: Candidate | None) -> None:
-    """Delete candidate files that nothing needs any more; they can be written again from the masters."""
+    """Delete model files that nothing needs any more; they can be written again from the masters."""
     keep = {candidate.path, candidate.shipped} if candidate else set()
     for file in place_of(folder).glob("*"):
         if file not in keep:
             file.unlink()
+    unpacked_file(folder).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from oel_server.talks.practise import NO_TALKS, Talks
 from oel_shared.environment import Environment, Game
 from oel_shared.environments.content import candidate_seed
 from oel_shared.play import Play, Played, Policy, play
@@ -32,6 +33,7 @@ class Practice:
     prompts: tuple[PracticePrompt, ...]
     screening: tuple[PracticePrompt, ...]
     """Prompts from games that the learner does not see."""
+    talks: Talks = NO_TALKS
 
 
 class PracticeSource(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import zstandard
 
 from oel_server.practise import Practice, PracticePrompt
+from oel_server.talks.practise import PracticeTalk, Talks
 from oel_shared import atomic
 from oel_shared.environment import Game
 from oel_shared.play import Play, Played
@@ -23,6 +24,7 @@ def save_practice(path: Path, practice: Practice) -> None:
         "played": [asdict(p) for p in practice.played],
         "prompts": [asdict(p) for p in practice.prompts],
         "screening": [asdict(p) for p in practice.screening],
+        "talks": asdict(practice.talks),
     }
     atomic.write_bytes(path, zstandard.ZstdCompressor().compress(json.dumps(value).encode()))
 
@@ -36,6 +38,9 @@ def load_practice(path: Path, games: Mapping[str, Game]) -> Practice:
         played=played,
         prompts=tuple(_prompt(p) for p in value["prompts"]),
         screening=tuple(_prompt(p) for p in value["screening"]),
+        talks=Talks(
+            *(tuple(PracticeTalk(**t) for t in value["talks"][part]) for part in ("practice", "screening"))
+        ),
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from oel_server.knowledge import Knowledge
 from oel_server.package.candidates import Candidate
 from oel_server.practise import Practice, PracticePrompt
+from oel_server.talks.judge import talk_kls, taught_talks
+from oel_server.talks.practise import PracticeTalk
 from oel_server.teach import teacher_hints
 from oel_shared.errors import StateError
 from oel_shared.model import ChoiceQuery, LanguageModel
@@ -24,24 +26,54 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """A candidate and its mean KL(candidate || teacher) in nats over the screening states."""
+    """A candidate and its mean KL(candidate || teacher) in nats over the screening states and talks."""
 
     candidate: Candidate
     kl: float
 
 
-def teacher_states(practice: Practice, knowledge: Knowledge, seed: int) -> list[PracticePrompt]:
-    """Up to `MAX_STATES` states in which a lesson applies, from games that the learner did not see.
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What players are held against: the current release with the lessons at hand, in the same states and talks."""
+
+    current: LanguageModel
+    knowledge: Knowledge
+    states: Sequence[PracticePrompt]
+    talks: Sequence[PracticeTalk]
+
+    def kls(self, model: LanguageModel) -> list[float]:
+        """KL(model || teacher) in nats of each state, then of each talk (its mean over the answer's tokens)."""
+        teacher = choices(self.current, self.states, self.knowledge)
+        played = reverse_kls(choices(model, self.states), teacher)
+        return played + talk_kls(model, self.current, self.talks, self.knowledge)
+
+    def kl(self, model: LanguageModel) -> float:
+        """The mean of `kls`."""
+        return float(np.mean(self.kls(model)))
+
+
+def yardstick(current: LanguageModel, practice: Practice, knowledge: Knowledge, seed: int) -> Yardstick:
+    """Up to `MAX_STATES` states in which a lesson applies, and talks, that the learner did not see.
 
     A practice too small to hold any out is screened on what was trained on; the gate's games are new anyway.
-    Raises: StateError if no lesson applies in any practice state.
+    Raises: StateError if no lesson applies in any practice state or talk.
     """
-    for prompts in (practice.screening, practice.prompts):
-        taught = [p for p in prompts if teacher_hints(p, knowledge)]
-        if taught:
-            order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
-            return [taught[i] for i in sorted(order)]
-    raise StateError("no lesson applies in any practice state: practise on more games (practice_games)")
+    states = teacher_states(practice.screening, knowledge, seed) or teacher_states(
+        practice.prompts, knowledge, seed
+    )
+    talks = taught_talks(practice.talks.screening, knowledge)
+    if not states and not talks:
+        raise StateError("no lesson applies in any practice state: practise on more games (practice_games)")
+    return Yardstick(current, knowledge, states, talks)
+
+
+def teacher_states(
+    prompts: Sequence[PracticePrompt], knowledge: Knowledge, seed: int
+) -> list[PracticePrompt]:
+    """Up to `MAX_STATES` of these states in which a lesson applies, in their order."""
+    taught = [p for p in prompts if teacher_hints(p, knowledge)]
+    order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
+    return [taught[i] for i in sorted(order)]
 
 
 def choices(
@@ -65,19 +97,11 @@ def reverse_kls(student: Sequence[Probabilities], teacher: Sequence[Probabilitie
     ]
 
 
-def reverse_kl(student: Sequence[Probabilities], teacher: Sequence[Probabilities]) -> float:
-    """The mean of `reverse_kls`."""
-    return float(np.mean(reverse_kls(student, teacher)))
-
-
 def screen(
-    candidates: Sequence[Candidate],
-    prompts: Sequence[PracticePrompt],
-    teacher: Sequence[Probabilities],
-    load: Callable[[Candidate], LanguageModel],
+    candidates: Sequence[Candidate], yardstick: Yardstick, load: Callable[[Candidate], LanguageModel]
 ) -> list[Screened]:
-    """Score every candidate's own file on the same states; `load` opens it."""
-    return [Screened(c, reverse_kl(choices(load(c), prompts), teacher)) for c in candidates]
+    """Hold every candidate's own file against the same yardstick; `load` opens it."""
+    return [Screened(c, yardstick.kl(load(c))) for c in candidates]
 
 
 def pick(screened: Sequence[Screened], current_kl: float) -> Screened:

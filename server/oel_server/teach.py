@@ -7,34 +7,51 @@ from typing import TYPE_CHECKING
 
 from oel_server.knowledge import Knowledge
 from oel_server.practise import PracticePrompt
+from oel_server.talks.practise import PracticeTalk, rules_for, talk_prompt
+from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.lessons import hints, matching_actions
 from oel_shared.model import Message
 from oel_shared.prompts import prompt
 from oel_shared.types import Trajectory
 
 if TYPE_CHECKING:
-    from oel_server.learner.items import DistilItem
+    from oel_server.learner.items import AnswerItem, ChoiceItem
 
 Render = Callable[[Sequence[Message]], str]
 ENOUGH_TURNS = 20
 
 
-def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render: Render) -> list[DistilItem]:
+def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render: Render) -> list[ChoiceItem]:
     """Each prompt as the student sees it and as the teacher sees it: the same, with the lessons that apply.
 
     Where none applies the teacher is the student's own round-start self, which holds it in place.
     """
     # Imported here, as it brings torch: a round that ends before it trains needs none.
-    from oel_server.learner.items import DistilItem
+    from oel_server.learner.items import ChoiceItem
 
     return [
-        DistilItem(
+        ChoiceItem(
             student=render(prompt(p.state)),
             teacher=render(prompt(p.state, teacher_hints(p, knowledge))),
             choices=p.state.actions,
             group=p.family,
         )
         for p in prompts
+    ]
+
+
+def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Render) -> list[AnswerItem]:
+    """The same for talks: the teacher is told the rules for their topic."""
+    from oel_server.learner.items import AnswerItem
+
+    return [
+        AnswerItem(
+            student=render(talk_prompt(talk.question)),
+            teacher=render(talk_prompt(talk.question, rules_for(talk.topic, knowledge))),
+            answer=talk.answer,
+            group=FAMILY,
+        )
+        for talk in talks
     ]
 
 

@@ -129,6 +129,15 @@ class LlamaModel:
         counts = [-(-len(query.choices) // CHOICES_AT_ONCE) for query in queries]
         return [np.concatenate([next(rest) for _ in range(count)]) for count in counts]
 
+    def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
+        """See `LanguageModel.next_token_log_probs`; in float32. Raises: ModelFileError if it does not fit."""
+        fed, told = self.tokenize(self.render(prompt), special=True), self.tokenize(answer, special=False)
+        self._check_fits(len(fed) + len(told))
+        rows = self._decode_prompts([fed])
+        answered = self._decode([(t, len(fed) + i, [1], True) for i, t in enumerate(told)])
+        self._forget_after_prefix()
+        return np.stack([*rows, *map(_log_softmax, answered)])
+
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """See `LanguageModel.generate`. Temperature 0 is greedy."""
         return "".join(self.stream(prompt, max_tokens, temperature, seed))
@@ -171,11 +180,7 @@ class LlamaModel:
         start, used, sequences = 0, 0, 1
         for i, (prompt, options) in enumerate(zip(prompts, choices, strict=True)):
             tokens = len(prompt) + sum(map(len, options))
-            if tokens > self._capacity:
-                raise ModelFileError(
-                    f"a prompt of {tokens} tokens does not fit the model's context of {self._capacity}: "
-                    "shorten observations or use a model with a longer context"
-                )
+            self._check_fits(tokens)
             full = used + tokens > self._capacity or sequences + 1 + len(options) > MAX_SEQUENCES
             if i > start and (full or i - start == QUERIES_AT_ONCE):
                 yield slice(start, i)
@@ -183,6 +188,13 @@ class LlamaModel:
             used, sequences = used + tokens, sequences + 1 + len(options)
         if start < len(prompts):
             yield slice(start, len(prompts))
+
+    def _check_fits(self, tokens: int) -> None:
+        if tokens > self._capacity:
+            raise ModelFileError(
+                f"a prompt of {tokens} tokens does not fit the model's context of {self._capacity}: "
+                "shorten observations or use a model with a longer context"
+            )
 
     def _score_chunk(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> list[LogProbs]:
         first = self._decode_prompts(prompts)

@@ -38,6 +38,13 @@ class LanguageModel(Protocol):
         """
         ...
 
+    def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
+        """log p(next token) before each token of the assistant's `answer` and after its last.
+
+        (tokens + 1, vocabulary), in nats, over the whole vocabulary; the answer is split into tokens anew.
+        """
+        ...
+
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """The assistant's answer as text, at most `max_tokens` tokens."""
         ...

@@ -71,3 +71,23 @@ def test_progress_counts_no_more_plays_than_were_announced():
     check.leave_one_out(knowledge, lambda: done.append(1))
     check.families(knowledge, lambda: done.append(1))
     assert 0 < len(done) <= check.episodes(knowledge)
+
+
+def test_what_cannot_change_the_verdict_is_not_played_again():
+    done = []
+    knowledge = knowledge_of(RIGHT, WRONG, Lesson.of("coin", "sing"))
+    check_of(coins(20, 1)).leave_one_out(knowledge, lambda: done.append(1))
+    # All games are won with RIGHT, which is always heard: nothing can be won by leaving out any of them.
+    assert len(done) == PRECHECK_GAMES
+
+
+def test_the_harm_found_is_that_of_playing_everything_again():
+    plays, knowledge = coins(20, 1), knowledge_of(WRONG, RIGHT)
+    check = check_of(plays)
+    harmful, rest = check.leave_one_out(knowledge)
+    model = ScriptedModel(heeds_hints)
+    scores = {
+        name: sum(p.score for p in play(plays[:PRECHECK_GAMES], ModelPolicy(model, known.used("coin"))))
+        for name, known in (("with", knowledge), ("without", rest))
+    }
+    assert harmful == {WRONG.id: pytest.approx((scores["with"] - scores["without"]) / PRECHECK_GAMES)}

@@ -10,6 +10,7 @@ from made_reports import knowledge_of
 from oel_server import screen
 from oel_server.package.candidates import Candidate
 from oel_server.practise import Practice, PracticePrompt
+from oel_server.talks.practise import PracticeTalk, Talks
 from oel_shared.errors import StateError
 from oel_shared.lessons import hint
 from oel_shared.types import State
@@ -19,6 +20,10 @@ from scripted_model import ScriptedModel, heeds_hints
 
 def candidate(name: str, length: int) -> Candidate:
     return Candidate(name, "model", "Q8_0", Path(name), Path(name), length, "0" * 64)
+
+
+def reverse_kl(student, teacher) -> float:
+    return float(np.mean(screen.reverse_kls(student, teacher)))
 
 
 def screened(**kls_and_bytes: tuple[float, int]) -> list[screen.Screened]:
@@ -41,22 +46,22 @@ def test_the_kl_is_what_one_works_out_by_hand():
     teacher = [np.array([0.9, 0.1]), np.array([0.5, 0.5])]
     first = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
     second = 1.0 * math.log(1.0 / 0.5)
-    assert screen.reverse_kl(student, teacher) == pytest.approx((first + second) / 2)
+    assert reverse_kl(student, teacher) == pytest.approx((first + second) / 2)
 
 
 def test_the_teacher_itself_is_at_zero_and_all_else_above():
     teacher = [np.array([0.7, 0.2, 0.1])]
-    assert screen.reverse_kl(teacher, teacher) == 0
-    assert screen.reverse_kl([np.array([0.2, 0.7, 0.1])], teacher) > 0
+    assert reverse_kl(teacher, teacher) == 0
+    assert reverse_kl([np.array([0.2, 0.7, 0.1])], teacher) > 0
 
 
 def test_it_is_the_reverse_kl_and_not_the_forward_one():
     sure, torn = [np.array([0.98, 0.02])], [np.array([0.5, 0.5])]
-    assert screen.reverse_kl(sure, torn) < screen.reverse_kl(torn, sure)
+    assert reverse_kl(sure, torn) < reverse_kl(torn, sure)
 
 
 def test_a_choice_that_the_teacher_never_makes_costs_much_and_not_infinitely():
-    assert 300 < screen.reverse_kl([np.array([0.5, 0.5])], [np.array([1.0, 0.0])]) < 1000
+    assert 300 < reverse_kl([np.array([0.5, 0.5])], [np.array([1.0, 0.0])]) < 1000
 
 
 def test_the_smallest_download_that_closes_four_fifths_of_the_best_gap_is_picked():
@@ -77,26 +82,35 @@ def test_where_none_comes_nearer_the_least_bad_is_picked():
     assert screen.pick(screened(a=(1.2, 5), b=(1.1, 900)), current_kl=1.0).candidate.name == "b"
 
 
-def held_out(prompts, trained=()):
-    return Practice((), (), tuple(trained), tuple(prompts))
+def practice(held_out=(), trained=(), talks=()):
+    return Practice((), (), tuple(trained), tuple(held_out), Talks((), tuple(talks)))
 
 
 def test_a_practice_that_holds_nothing_out_is_screened_on_what_it_trained_on():
-    assert screen.teacher_states(held_out([], TAUGHT[:3]), KNOWLEDGE, seed=0) == TAUGHT[:3]
+    found = screen.yardstick(ScriptedModel(), practice([], TAUGHT[:3]), KNOWLEDGE, seed=0)
+    assert found.states == TAUGHT[:3]
 
 
 def test_where_no_lesson_applies_screening_says_so():
     with pytest.raises(StateError, match="no lesson applies"):
-        screen.teacher_states(held_out(OTHER), KNOWLEDGE, seed=0)
+        screen.yardstick(ScriptedModel(), practice(OTHER), KNOWLEDGE, seed=0)
+
+
+def test_talks_alone_are_enough_to_screen_on():
+    briefly = knowledge_of(Lesson.of("chat", "answer briefly", "facts"))
+    talk = PracticeTalk("facts", "Where is Oslo?", "in Norway")
+    found = screen.yardstick(ScriptedModel(), practice(talks=[talk]), briefly, seed=0)
+    assert found.states == []
+    # Untold, the scripted model is fair between two tokens; told anything, it is not.
+    assert found.kl(ScriptedModel()) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
 
 
 def test_screening_states_are_those_in_which_a_lesson_applies():
-    chosen = screen.teacher_states(held_out([*OTHER, *TAUGHT[:7]]), KNOWLEDGE, seed=0)
-    assert chosen == TAUGHT[:7]
+    assert screen.teacher_states([*OTHER, *TAUGHT[:7]], KNOWLEDGE, seed=0) == TAUGHT[:7]
 
 
 def test_more_states_than_needed_are_sampled_by_the_seed():
-    a, again, b = (screen.teacher_states(held_out(TAUGHT), KNOWLEDGE, seed) for seed in (0, 0, 1))
+    a, again, b = (screen.teacher_states(TAUGHT, KNOWLEDGE, seed) for seed in (0, 0, 1))
     assert len(a) == len({p.game for p in a}) == screen.MAX_STATES
     assert a == again != b
 
@@ -116,9 +130,9 @@ def test_candidates_are_ranked_by_how_near_they_play_to_the_teacher():
         "base": ScriptedModel(heeds_hints),
         "wrong": ScriptedModel(lambda prompt, choice: 8.0 if choice == "wait" else 0.0),
     }
-    teacher = screen.choices(players["base"], TAUGHT, KNOWLEDGE)
     files = [candidate(name, 1) for name in ("wrong", "learnt", "base")]
-    found = {s.candidate.name: s.kl for s in screen.screen(files, TAUGHT, teacher, lambda c: players[c.name])}
+    stick = screen.Yardstick(players["base"], KNOWLEDGE, TAUGHT, ())
+    found = {s.candidate.name: s.kl for s in screen.screen(files, stick, lambda c: players[c.name])}
     assert found["learnt"] < found["base"] < found["wrong"]
 
 
@@ -129,7 +143,7 @@ def test_every_candidate_is_asked_the_same():
         opened.append(ScriptedModel())
         return opened[-1]
 
-    teacher = screen.choices(ScriptedModel(), TAUGHT)
-    screen.screen([candidate("a", 1), candidate("b", 2)], TAUGHT, teacher, load)
+    stick = screen.Yardstick(ScriptedModel(), KNOWLEDGE, TAUGHT, ())
+    screen.screen([candidate("a", 1), candidate("b", 2)], stick, load)
     assert opened[0].asked == opened[1].asked
     assert len(opened[0].asked) == len(TAUGHT)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from oel_client.chat.behaviours import Known, contrary, known_rules
 from oel_client.chat.conversations import Exchange
 from oel_client.chat.feedback import Feedback, classify
-from oel_client.chat.topics import topic_of
-from oel_client.chat.vocabulary import ChatLesson, Rule
+from oel_shared.chat.behaviours import Known, contrary, known_rules
+from oel_shared.chat.topics import topic_of
+from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.wire import Evidence, Topic
 
 NO_TOPICS: Mapping[str, Topic] = {}

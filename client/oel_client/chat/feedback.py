@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from oel_client.chat.behaviours import canonical, known_rules
-from oel_client.chat.vocabulary import Rule
+from oel_shared.chat.behaviours import canonical, known_rules
+from oel_shared.chat.vocabulary import Rule
 
 Kind = Literal["correction", "thanks", "repeat", "neutral"]
 

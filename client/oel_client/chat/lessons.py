@@ -9,8 +9,8 @@ from pathlib import Path
 from oel_client.chat.conversations import Conversations, Exchange
 from oel_client.chat.evidence import Judged, Weighed, judge, weigh
 from oel_client.chat.propose import Ability, ability, cue_proposals, model_proposals
-from oel_client.chat.vocabulary import ChatLesson
 from oel_client.extract import MAX_CITES, Cite, Found
+from oel_shared.chat.vocabulary import ChatLesson
 from oel_shared.model import LanguageModel
 
 MAX_LESSONS = 24

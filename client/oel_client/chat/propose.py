@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from oel_client.chat.behaviours import Known, known_rules, rule_of
 from oel_client.chat.evidence import Judged, Proposal
-from oel_client.chat.vocabulary import Rule
+from oel_shared.chat.behaviours import Known, known_rules, rule_of
+from oel_shared.chat.vocabulary import Rule
 from oel_shared.model import ChoiceQuery, LanguageModel, Message
 from oel_shared.wire import TOPICS, Topic
 

@@ -10,19 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oel_server.learner.items import DistilConfig, DistilItem, DistilResult, Gap
+    from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig, DistilResult, Gap
     from oel_server.learner.master import Master, load_master
     from oel_server.learner.torch_model import TorchModel
     from oel_server.learner.train import distil
     from oel_server.learner.update import Update
 
-# By default OpenMP's threads wait for each other by spinning: a training step that shares its cores with any
-# other process then takes ten times as long. OpenMP reads this when torch is first imported.
+# By default OpenMP's threads wait for each other by spinning without end: a training step that shares its cores
+# with any other process then takes ten times as long. Never to spin costs a third of a step, as every one of its
+# many small products wakes a thread; so they spin for a fraction of a millisecond. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __all__ = [
+    "AnswerItem",
+    "ChoiceItem",
     "DistilConfig",
-    "DistilItem",
     "DistilResult",
     "Gap",
     "Master",
@@ -33,8 +36,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "AnswerItem": "items",
+    "ChoiceItem": "items",
     "DistilConfig": "items",
-    "DistilItem": "items",
     "DistilResult": "items",
     "Gap": "items",
     "Master": "master",

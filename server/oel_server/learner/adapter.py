@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
     """`model` with a fresh float32 LoRA (which changes nothing yet); without it again at the end."""
     from peft import LoraConfig, get_peft_model
     from peft.helpers import disable_input_dtype_casting
+    from peft.tuners.lora import LoraLayer
 
     # "all-linear" leaves out the LM head, and embeddings are not linear: tied or not, they stay as they are.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -36,9 +37,29 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
     try:
         # Autocast picks the precision of each product; peft would cast every input up to float32 first.
         with disable_input_dtype_casting(peft_model):
+            for module in peft_model.modules():
+                if isinstance(module, LoraLayer):
+                    _fuse(module)
             yield peft_model
     finally:
         peft_model.unload()
+
+
+def _fuse(layer: Any) -> None:
+    """Let one of peft's linear LoRA layers add its part within one product: x W' + (s x A') B'.
+
+    peft scales and adds the wide result in two passes of their own, a sixth of a step on a CPU (lab log).
+    """
+    base, scale = layer.base_layer, layer.scaling[_NAME]
+    down, up = layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight
+
+    def forward(x: Tensor) -> Tensor:
+        wide = base(x)
+        narrow = torch.nn.functional.linear(x, down) * scale
+        fused = torch.addmm(wide.flatten(0, -2), narrow.flatten(0, -2), up.T)
+        return fused.view_as(wide)
+
+    layer.forward = forward
 
 
 def trained(peft_model: PeftModel) -> dict[str, Tensor]:

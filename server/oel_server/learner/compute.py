@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from oel_shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -23,10 +27,35 @@ def pick_device(name: DeviceName) -> torch.device:
 
 def bf16_products(device: torch.device) -> AbstractContextManager[object]:
     """Matrix products in bf16 where the hardware is fast at it; weights and sums stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if _is_fast(device) else nullcontext()
+
+
+@contextmanager
+def cast_once(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, the frozen linear layers hold the bf16 weights that autocast would make of them in every pass.
+
+    The float32 weights are there again at the end. Nothing that is trained or read as a master may be among them.
+    """
+    head = model.get_output_embeddings()
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+    ]
+    masters = [layer.weight for layer in layers]
+    try:
+        if _is_fast(model.device):
+            for layer in layers:
+                layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
+        yield
+    finally:
+        for layer, master in zip(layers, masters, strict=True):
+            layer.weight = master
+
+
+def _is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        # Emulated bf16 products, as on older CPUs, would be slower than float32.
-        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        fast = bool(has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.autocast(device.type, dtype=torch.bfloat16) if fast else nullcontext()
+        return bool(torch.cuda.is_bf16_supported())
+    # Emulated bf16 products, as on older CPUs, would be slower than float32.
+    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -9,7 +9,7 @@ from oel_server.learner.update import Update
 
 
 @dataclass(frozen=True, slots=True)
-class DistilItem:
+class ChoiceItem:
     """One practice state as fully rendered prompts, chat template and generation prompt included."""
 
     student: str
@@ -27,6 +27,27 @@ class DistilItem:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerItem:
+    """One practice talk: an answer of the round-start model, before each token of which both predict the next."""
+
+    student: str
+    """The rendered prompt without lessons; the answer was sampled from it."""
+    teacher: str
+    """The same prompt with its lessons; equal to `student` where none applies (a retention item)."""
+    answer: str
+    group: str
+    weight: float = 1.0
+
+    @property
+    def has_lesson(self) -> bool:
+        """Whether the teacher sees more than the student."""
+        return self.student != self.teacher
+
+
+Item = ChoiceItem | AnswerItem
+
+
+@dataclass(frozen=True, slots=True)
 class DistilConfig:
     """How to train."""
 
@@ -39,6 +60,8 @@ class DistilConfig:
     """Steps of linear warmup; constant after."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    top_k: int = 256
+    """Tokens of an answer's vocabulary that are compared one by one; the others are one (`token_reverse_kl`)."""
     retention: float = 1.0
     """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
     seed: int = 0

@@ -8,7 +8,7 @@ plain sequence. The last token of a candidate (end-of-turn) is only predicted, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,14 +123,7 @@ def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> l
     Differentiable; the caller sets gradient and precision modes. The LM head runs only where it is read.
     """
     packed, device = pack(states), model.device
-    with packed_attention(model):
-        hidden_ND = model.base_model(
-            input_ids=packed.tokens_N[None].to(device),
-            position_ids=packed.positions_N[None].to(device),
-            hidden=[hidden_LL.to(device) for hidden_LL in packed.hidden],
-            use_cache=False,
-        ).last_hidden_state[0]
-    logits_RV = model.get_output_embeddings()(hidden_ND[packed.read_R.to(device)])
+    logits_RV = model.get_output_embeddings()(_read(model, packed))
     log_probs_RV = torch.log_softmax(logits_RV, -1, dtype=torch.float32)
     token_S = log_probs_RV[packed.source_S.to(device), packed.target_S.to(device)]
     choice_S = packed.choice_S.to(device)
@@ -138,7 +131,34 @@ def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> l
     return list(torch.split(total_C, list(packed.sizes)))
 
 
-@torch.no_grad()
+def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
+    """Last hidden states from which each token of an answer is predicted: one (tokens, hidden) tensor a state.
+
+    Args:
+        states: of one choice each, the answer with its end-of-turn.
+    The LM head is left to the caller, who need not run it on all answers at once. Raises: ValueError for a
+    state of several choices.
+    """
+    if any(len(state.choices) != 1 for state in states):
+        raise ValueError("an answer stands alone: give states of one choice each")
+    lengths = [len(state.choices[0]) for state in states]
+    return list(torch.split(_read(model, pack(states)), lengths))
+
+
+def _read(model: PreTrainedModel, packed: Packed) -> Tensor:
+    """(R, hidden): the last hidden states at the positions that are read."""
+    device = model.device
+    with packed_attention(model):
+        hidden_ND = model.base_model(
+            input_ids=packed.tokens_N[None].to(device),
+            position_ids=packed.positions_N[None].to(device),
+            hidden=[hidden_LL.to(device) for hidden_LL in packed.hidden],
+            use_cache=False,
+        ).last_hidden_state[0]
+    read: Tensor = hidden_ND[packed.read_R.to(device)]
+    return read
+
+
 def score_states(
     model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = 4096
 ) -> list[Tensor]:
@@ -146,7 +166,24 @@ def score_states(
 
     At most `batch_tokens` tokens in one pass (more only where one state alone is longer); bounds memory.
     """
-    scored: list[Tensor] = []
+    return _in_parts(choice_log_probs, model, states, batch_tokens)
+
+
+def hidden_answers(
+    model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = 4096
+) -> list[Tensor]:
+    """`answer_states` in the same way."""
+    return _in_parts(answer_states, model, states, batch_tokens)
+
+
+@torch.no_grad()
+def _in_parts(
+    read: Callable[[PreTrainedModel, Sequence[ChoiceState]], list[Tensor]],
+    model: PreTrainedModel,
+    states: Sequence[ChoiceState],
+    batch_tokens: int,
+) -> list[Tensor]:
+    found: list[Tensor] = []
     first = 0
     while first < len(states):
         last, tokens = first + 1, states[first].length
@@ -154,6 +191,6 @@ def score_states(
             tokens += states[last].length
             last += 1
         with bf16_products(model.device):
-            scored += [values.cpu() for values in choice_log_probs(model, states[first:last])]
+            found += [values.cpu() for values in read(model, states[first:last])]
         first = last
-    return scored
+    return found

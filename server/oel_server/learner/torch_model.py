@@ -9,7 +9,7 @@ import torch
 
 from oel_server.learner.compute import DeviceName, bf16_products, pick_device
 from oel_server.learner.master import Master
-from oel_server.learner.packing import score_states
+from oel_server.learner.packing import answer_states, score_states
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 
@@ -41,6 +41,15 @@ class TorchModel:
         states = [self._master.encode(self._render(query.prompt), query.choices) for query in queries]
         found = score_states(self._master.model, states, self._batch_tokens)
         return [values.double().numpy() for values in found]
+
+    @torch.no_grad()
+    def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
+        """See `LanguageModel.next_token_log_probs`."""
+        state = self._master.encode(self._render(prompt), (answer,))
+        with bf16_products(self._device):
+            (hidden_TD,) = answer_states(self._master.model, [state])
+            logits_TV = self._master.model.get_output_embeddings()(hidden_TD)
+        return torch.log_softmax(logits_TV.float(), -1).double().cpu().numpy()
 
     @torch.no_grad()
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:

@@ -19,16 +19,15 @@ from torch import Tensor
 
 from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
-from oel_server.learner.compute import bf16_products, pick_device
-from oel_server.learner.items import DistilConfig, DistilItem, DistilResult, Gap
-from oel_server.learner.loss import choice_reverse_kl
+from oel_server.learner.compute import cast_once, pick_device
+from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
+from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
-from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
+from oel_server.learner.objective import Objective
 from oel_shared.errors import StateError
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
 
 
 OnStep = Callable[[int, int, float, float], None]
@@ -37,7 +36,7 @@ OnStep = Callable[[int, int, float, float], None]
 
 def distil(
     master: Master,
-    items: Sequence[DistilItem],
+    items: Sequence[Item],
     config: DistilConfig,
     checkpoint_dir: Path | None = None,
     on_step: OnStep | None = None,
@@ -60,14 +59,13 @@ def distil(
     with _threads(config.threads):
         try:
             model.to(pick_device(config.device))
-            students = [master.encode(item.student, item.choices) for item in items]
-            # Scored before any adapter exists, so the teacher is the round-start state and nothing else.
-            taught = [master.encode(item.teacher, item.choices) for item in items]
-            teachers = score_states(model, taught)
-            before = _gaps(model, students, teachers, measured)
-            with lora(model, config.rank, config.alpha, config.seed) as student:
-                losses = _train(student, students, teachers, weights, config, checkpoint, on_step)
-                after = _gaps(model, students, teachers, measured)
+            # Made before any adapter exists, so the teacher is the round-start state and nothing else.
+            with cast_once(model):
+                objective = Objective.of(master, items, config.top_k)
+                before = _gaps(objective, measured, config.batch_states)
+            with lora(model, config.rank, config.alpha, config.seed) as student, cast_once(model):
+                losses = _train(student, objective, weights, config, checkpoint, on_step)
+                after = _gaps(objective, measured, config.batch_states)
                 update = as_update(student)
         finally:
             model.to(home)
@@ -78,26 +76,22 @@ def distil(
 
 def _train(
     student: PeftModel,
-    states: Sequence[ChoiceState],
-    teachers: Sequence[Tensor],
+    objective: Objective,
     weights: Tensor,
     config: DistilConfig,
     checkpoint: Checkpoint | None,
     on_step: OnStep | None,
 ) -> list[float]:
     """The training loop; returns the losses of all steps."""
-    adapter, model, device = trained(student), student.get_base_model(), student.device
+    adapter = trained(student)
     optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=0.01)
     losses = checkpoint.restore(adapter, optimizer) if checkpoint else []
     first, begun = len(losses), time.monotonic()
     for step in range(first, config.steps):
-        batch = _batch(len(states), step, config)
-        with bf16_products(device):
-            student_log_probs = choice_log_probs(model, [states[k] for k in batch])
-        teacher_log_probs = [teachers[k].to(device) for k in batch]
-        weight_B = weights[batch].to(device)
+        batch = _batch(len(weights), step, config)
+        weight_B = weights[batch].to(student.device)
         # The weights have mean 1 over all items; the factor keeps a batch of light items light.
-        loss = choice_reverse_kl(student_log_probs, teacher_log_probs, weight_B) * weight_B.mean()
+        loss = weighted_mean(objective.losses(batch), weight_B) * weight_B.mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
@@ -125,7 +119,7 @@ def _order(items: int, seed: int, epoch: int) -> list[int]:
     return random.Random(f"{seed} {epoch}").sample(range(items), items)
 
 
-def _weighted(items: Sequence[DistilItem], retention: float) -> tuple[list[DistilItem], Tensor]:
+def _weighted(items: Sequence[Item], retention: float) -> tuple[list[Item], Tensor]:
     """The items that count, and their weights scaled to mean 1."""
     pairs = [(item, item.weight * (1.0 if item.has_lesson else retention)) for item in items]
     if min((weight for _, weight in pairs), default=0.0) < 0:
@@ -137,34 +131,25 @@ def _weighted(items: Sequence[DistilItem], retention: float) -> tuple[list[Disti
     return [item for item, _ in pairs], weights / weights.mean()
 
 
-def _measured(items: Sequence[DistilItem], config: DistilConfig) -> list[int]:
+def _measured(items: Sequence[Item], config: DistilConfig) -> list[int]:
     """A fixed random choice of items with a lesson, on which the gap is measured."""
     taught = [k for k, item in enumerate(items) if item.has_lesson]
     return sorted(random.Random(config.seed).sample(taught, min(config.gap_items, len(taught))))
 
 
-def _gaps(
-    model: PreTrainedModel,
-    students: Sequence[ChoiceState],
-    teachers: Sequence[Tensor],
-    measured: Sequence[int],
-) -> dict[int, float]:
+@torch.no_grad()
+def _gaps(objective: Objective, measured: Sequence[int], at_once: int) -> dict[int, float]:
     """KL(student || teacher) of each measured item with the model as it is now."""
-    found = score_states(model, [students[k] for k in measured])
-    one = torch.ones(1)
-    return {
-        k: float(choice_reverse_kl([scores], [teachers[k]], one))
-        for k, scores in zip(measured, found, strict=True)
-    }
+    parts = [measured[i : i + at_once] for i in range(0, len(measured), at_once)]
+    losses = [loss.item() for part in parts for loss in objective.losses(part)]
+    return dict(zip(measured, losses, strict=True))
 
 
 def _mean(gaps: dict[int, float]) -> float:
     return sum(gaps.values()) / len(gaps)
 
 
-def _by_group(
-    items: Sequence[DistilItem], before: dict[int, float], after: dict[int, float]
-) -> dict[str, Gap]:
+def _by_group(items: Sequence[Item], before: dict[int, float], after: dict[int, float]) -> dict[str, Gap]:
     def mean(gaps: dict[int, float], group: str) -> float:
         return _mean({k: gap for k, gap in gaps.items() if items[k].group == group})
 
@@ -172,7 +157,7 @@ def _by_group(
     return {group: Gap(mean(before, group), mean(after, group)) for group in groups}
 
 
-def _fingerprint(master: Master, items: Sequence[DistilItem], config: DistilConfig) -> str:
+def _fingerprint(master: Master, items: Sequence[Item], config: DistilConfig) -> str:
     """Of all that the learnt weights depend on; where and how fast they are computed is not part of it."""
     settings = asdict(config)
     for name in ("gap_items", "checkpoint_every", "threads", "device"):

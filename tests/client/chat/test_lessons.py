@@ -9,7 +9,7 @@ from oel_client.chat.conversations import Conversations, Exchange, talk_of
 from oel_client.chat.feedback import classify
 from oel_client.chat.lessons import chat_lessons, learn
 from oel_client.chat.propose import SELF_TEST, Excerpt, ability, choose, parse, write
-from oel_client.chat.vocabulary import ChatLesson, Rule
+from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.model import Message
 from scripted_model import ScriptedModel
 

@@ -5,19 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oel_server.learner.items import DistilConfig, DistilItem
+from oel_server.learner import adapter
+from oel_server.learner.compute import cast_once
+from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.loss import choice_reverse_kl
-from oel_server.learner.packing import choice_log_probs
+from oel_server.learner.packing import answer_states, choice_log_probs, score_states
 from oel_server.learner.train import _batch, distil
 from oel_server.learner.update import Update
 from oel_shared.errors import StateError
 
 CHOICES = ("g", "t", "l")
 TAUGHT = [
-    DistilItem(f"place {c}:", f"place {c}, remember xyz:", CHOICES, group)
+    ChoiceItem(f"place {c}:", f"place {c}, remember xyz:", CHOICES, group)
     for c, group in zip("abcdef", ["odd", "even"] * 3, strict=True)
 ]
-KEPT = [DistilItem(f"other {c}:", f"other {c}:", CHOICES, "kept") for c in "pqrs"]
+KEPT = [ChoiceItem(f"other {c}:", f"other {c}:", CHOICES, "kept") for c in "pqrs"]
 CONFIG = DistilConfig(steps=12, batch_states=4, lr=5e-3, warmup=2, rank=4, alpha=8, device="cpu", threads=1)
 
 
@@ -30,7 +32,7 @@ def gap(student_master, teacher_master, items) -> float:
         t = choice_log_probs(
             teacher_master.model, [teacher_master.encode(i.teacher, i.choices) for i in items]
         )
-    return choice_reverse_kl(s, t, torch.ones(len(items))).item()
+    return sum(choice_reverse_kl(a, b).item() for a, b in zip(s, t, strict=True)) / len(items)
 
 
 def random_update(master) -> Update:
@@ -46,6 +48,35 @@ def random_update(master) -> Update:
 
 def same(a: Update, b: Update) -> bool:
     return a.deltas.keys() == b.deltas.keys() and all(torch.equal(a.deltas[n], b.deltas[n]) for n in a.deltas)
+
+
+def answer_gap(student_master, teacher_master, items) -> float:
+    """Mean KL over the tokens of answers from plain calls over the whole vocabulary."""
+    gaps = []
+    for item in items:
+        (s,) = answer_states(student_master.model, [student_master.encode(item.student, (item.answer,))])
+        (t,) = answer_states(teacher_master.model, [teacher_master.encode(item.teacher, (item.answer,))])
+        heads = student_master.model.get_output_embeddings(), teacher_master.model.get_output_embeddings()
+        log_s, log_t = (torch.log_softmax(head(x), -1) for head, x in zip(heads, (s, t), strict=True))
+        gaps.append((log_s.exp() * (log_s - log_t)).sum(-1).mean().item())
+    return sum(gaps) / len(gaps)
+
+
+def test_answers_are_distilled_token_by_token(make_master):
+    master = make_master()
+    items = [AnswerItem(f"ask {c}:", f"ask {c}, remember xyz:", f"so {c}{c}", "talk") for c in "abcdef"]
+    result = distil(master, items, CONFIG)
+    student = make_master(result.update)
+    assert result.gap_before == pytest.approx(answer_gap(master, master, items), rel=0.1)
+    assert result.gap_after == pytest.approx(answer_gap(student, master, items), rel=0.15, abs=0.01)
+    assert result.gap_after < 0.7 * result.gap_before
+
+
+def test_choices_and_answers_are_learnt_together(make_master):
+    answers = [AnswerItem(f"ask {c}:", f"ask {c}, remember xyz:", f"so {c}{c}", "talk") for c in "abcdef"]
+    result = distil(make_master(), [*TAUGHT, *answers], CONFIG)
+    assert result.groups.keys() == {"odd", "even", "talk"}
+    assert all(g.after < g.before for g in result.groups.values())
 
 
 def test_base_plus_update_plays_closer_to_the_teacher_by_as_much_as_the_result_says(make_master):
@@ -176,3 +207,40 @@ def test_every_epoch_holds_each_item_once_in_an_order_of_its_own():
     epochs = [_batch(10, 2 * e, config) + _batch(10, 2 * e + 1, config) for e in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_the_fused_layers_give_what_pefts_own_give(make_master, monkeypatch):
+    master = make_master()
+    state = master.encode("place a:", CHOICES)
+
+    def scores() -> torch.Tensor:
+        with adapter.lora(master.model, 4, 8.0, seed=1) as student:
+            dice = torch.Generator().manual_seed(2)
+            for weight in adapter.trained(student).values():
+                weight.data = 0.3 * torch.randn(weight.shape, generator=dice)
+            (found,) = choice_log_probs(master.model, [state])
+            found.sum().backward()
+            return torch.cat([found, *(w.grad.flatten() for w in adapter.trained(student).values())])
+
+    fused = scores()
+    monkeypatch.setattr(adapter, "_fuse", lambda layer: None)
+    torch.testing.assert_close(fused, scores(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_masters_are_untouched_by_the_weights_that_products_are_made_with(make_master):
+    master = make_master()
+    before = {name: weight.clone() for name, weight in master.model.named_parameters()}
+    with cast_once(master.model):
+        pass
+    after = dict(master.model.named_parameters())
+    assert all(
+        weight.dtype == torch.float32 and torch.equal(weight, before[n]) for n, weight in after.items()
+    )
+
+
+def test_casting_once_gives_what_casting_in_every_pass_gives(make_master):
+    master = make_master()
+    states = [master.encode("place a:", CHOICES)]
+    plain = score_states(master.model, states)
+    with cast_once(master.model):
+        assert torch.equal(score_states(master.model, states)[0], plain[0])

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from oel_client.chat.seen import SEEN, SLOT_SEEN, Seen
-from oel_client.chat.vocabulary import ADVICES, SLOTS, Rule, fillings, slot_of
+from oel_shared.chat.seen import SEEN, SLOT_SEEN, Seen
+from oel_shared.chat.vocabulary import ADVICES, SLOTS, Rule, fillings, slot_of
 
 _NOT = r"\b(?:no|not|stop|without|skip|don'?t|do not|never|drop|leave out|avoid)(?: \w+)?"
 
@@ -62,7 +62,7 @@ def rule_of(advice: str, behaviour: str) -> Rule | None:
 
 @cache
 def _entries() -> tuple[dict[str, Any], ...]:
-    text = files("oel_client.chat").joinpath("behaviours.toml").read_text(encoding="utf-8")
+    text = files("oel_shared.chat").joinpath("behaviours.toml").read_text(encoding="utf-8")
     return tuple(tomllib.loads(text)["behaviour"])
 
 

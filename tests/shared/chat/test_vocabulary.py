@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from oel_client.chat.behaviours import canonical, contrary, known_rules, rule_of
-from oel_client.chat.seen import SEEN
-from oel_client.chat.vocabulary import SLOTS, ChatLesson, Rule, fillings
+from oel_shared.chat.behaviours import canonical, contrary, known_rules, rule_of
+from oel_shared.chat.seen import SEEN
+from oel_shared.chat.vocabulary import SLOTS, ChatLesson, Rule, fillings
 from oel_shared.errors import UsageError
 from oel_shared.wire import TOPICS
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from oel_client.chat.behaviours import known_rules
-from oel_client.chat.seen import language_of
-from oel_client.chat.vocabulary import Rule
+from oel_shared.chat.behaviours import known_rules
+from oel_shared.chat.seen import language_of
+from oel_shared.chat.vocabulary import Rule
 
 LONG = "word " * 200
 CODE = "```python\nx = 1  # one\n```"

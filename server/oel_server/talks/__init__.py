@@ -1,0 +1,1 @@
+"""Practice for lessons from talks: the server's own questions, answered by the current release. No user's text."""

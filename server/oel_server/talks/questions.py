@@ -1,0 +1,57 @@
+"""The server's own questions: every filling of the templates in `questions.toml`, split by content."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from oel_shared.wire import Topic
+
+Use = Literal["practice", "screening", "gate"]
+_SHARES: tuple[Use, ...] = ("practice", "practice", "screening", "gate")
+"""By the hash of a question: half are practised on, a quarter each screened on and judged on."""
+
+
+def questions(topic: Topic, use: Use, round: int, count: int, seed: int) -> tuple[str, ...]:
+    """`count` questions of a topic for one use: other ones in every round until all were asked, then again.
+
+    Args:
+        round: counts from 1.
+    """
+    known = sorted((q for q in every_question(topic) if _use(q) == use), key=lambda q: _digest(f"{seed} {q}"))
+    start = count * (round - 1)
+    return tuple(known[k % len(known)] for k in range(start, start + min(count, len(known))))
+
+
+@cache
+def every_question(topic: Topic) -> tuple[str, ...]:
+    """All questions of a topic, each once."""
+    bank = _bank()
+    return tuple(
+        dict.fromkeys(q for template in bank[topic]["templates"] for q in _fillings(template, bank["slots"]))
+    )
+
+
+def _fillings(template: str, slots: dict[str, list[str]]) -> list[str]:
+    names = re.findall(r"\{(\w+)\}", template)
+    choices = itertools.product(*(slots[name] for name in names))
+    return [template.format(**dict(zip(names, chosen, strict=True))) for chosen in choices]
+
+
+def _use(question: str) -> Use:
+    return _SHARES[_digest(question)[0] % len(_SHARES)]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+@cache
+def _bank() -> dict[str, Any]:
+    text = files("oel_server.talks").joinpath("questions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

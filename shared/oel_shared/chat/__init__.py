@@ -1,0 +1,1 @@
+"""What may be learnt from talks: topics, behaviours and how an answer shows them; closed lists for both sides."""

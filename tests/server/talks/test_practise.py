@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from made_reports import knowledge_of
+from oel_server.talks.practise import (
+    QUESTIONS,
+    RETAINED,
+    RULES_SHOWN,
+    practise_talks,
+    questions_for,
+    rules_for,
+    talk_count,
+    talk_prompt,
+)
+from oel_shared.wire import TOPICS, Lesson
+from scripted_model import ScriptedModel
+
+BRIEFLY = Lesson.of("chat", "answer briefly", "facts")
+EXAMPLE = Lesson.of("chat", "give an example", "facts")
+NO_EMOJI = Lesson.of("chat", "use emoji", "facts", "avoid")
+
+
+@dataclass
+class Listening(ScriptedModel):
+    prompts: list[str] = field(default_factory=list)
+    temperatures: set[float] = field(default_factory=set)
+
+    def generate(self, prompt, max_tokens, temperature, seed):
+        self.prompts.append(prompt[-1].content)
+        self.temperatures.add(temperature)
+        return f"answer {len(self.prompts)}"
+
+
+def test_the_current_release_answers_own_questions_at_temperature_1_and_is_told_no_rule():
+    model, done = Listening(), []
+    talks = practise_talks(model, knowledge_of(BRIEFLY), 1, 0, lambda: done.append(1))
+    assert model.temperatures == {1.0}
+    assert not any("briefly" in prompt for prompt in model.prompts)
+    assert len(done) == talk_count(knowledge_of(BRIEFLY), 1, 0) == len(talks.practice) + len(talks.screening)
+    about = [talk.topic for talk in talks.practice]
+    assert about.count("facts") == QUESTIONS["practice"]
+    assert all(about.count(topic) == RETAINED for topic in TOPICS if topic != "facts")
+    assert [talk.topic for talk in talks.screening] == ["facts"] * QUESTIONS["screening"]
+
+
+def test_without_a_lesson_about_talks_nothing_is_asked():
+    model = Listening()
+    talks = practise_talks(model, knowledge_of(Lesson.of("coin", "right")), 1, 0, lambda: None)
+    assert (talks.practice, talks.screening, model.prompts) == ((), (), [])
+
+
+def test_the_three_uses_ask_different_things():
+    knowledge = knowledge_of(BRIEFLY)
+    asked = [set(questions_for(knowledge, use, 1, 0)) for use in ("practice", "screening", "gate")]
+    assert sum(map(len, asked)) == len(set.union(*asked))
+
+
+def test_rules_are_told_after_the_question_and_only_where_they_apply():
+    knowledge = knowledge_of(BRIEFLY, NO_EMOJI)
+    (told,) = talk_prompt("Where is Oslo?", rules_for("facts", knowledge))
+    assert told.content == "Where is Oslo? Please answer briefly and do not use emoji."
+    assert rules_for("maths", knowledge) == ()
+    (plain,) = talk_prompt("Where is Oslo?")
+    assert plain.content == "Where is Oslo?"
+
+
+def test_no_more_rules_are_told_than_a_small_model_keeps_in_mind():
+    assert len(rules_for("facts", knowledge_of(BRIEFLY, EXAMPLE, NO_EMOJI))) == RULES_SHOWN
+
+
+def test_what_is_not_in_the_closed_list_is_never_told():
+    assert rules_for("facts", knowledge_of(Lesson.of("chat", "insult the user", "facts"))) == ()
