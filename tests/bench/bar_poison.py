@@ -32,7 +32,7 @@ from oel_client.outbox import Outbox
 from oel_client.session import deal, extract_reports, play_deals, set_up
 from oel_client.store import DeviceStore
 from oel_fleet.in_process import InProcessTransport
-from oel_server import learning
+from oel_server import learning, shipping
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Knowledge
 from oel_server.packaged import picked
@@ -51,7 +51,7 @@ QUICK = False
 MINUTES = 20
 DEVICES = 10
 MIN_DEVICES = 3
-EPISODES = int(os.environ.get("EPISODES", "16"))
+EPISODES = int(os.environ.get("EPISODES", "8"))
 PLAYS = 512
 GOAL_LOW = -0.04
 SEED = int(os.environ.get("SEED", "0"))
@@ -159,9 +159,14 @@ def show_lies(count: int, lies: Sequence[Mapping[str, Any]]) -> None:
 
 
 def final_score(clean: Round, poisoned: Round) -> dict[str, Any]:
-    """Train both, and play both files on the final split."""
+    """Train both, and play both files on the final split. No gate: what it would refuse is to be seen here."""
     for ours in (clean, poisoned):
-        ours.run()
+        for name, work in (
+            ("distil", learning.distil),
+            ("package", shipping.package),
+            ("screen", shipping.screen),
+        ):
+            ours._stage(name, work)
     plays: list[Play] = []
     for spec in DEFAULT_ENVIRONMENTS:
         plays += plays_in(open_environment(spec, say), "final", PLAYS // len(DEFAULT_ENVIRONMENTS), SEED)
