@@ -1,11 +1,11 @@
 """Bar `talks`: rules from talks reach the weights, with the default model and no user's text.
 
-Devices report two rules about talks. A server that has nothing but its own questions does a whole round: it answers
-them with the base, is told the rules, distils token by token, packs, screens and judges. Then the file that screening
-picked and the base answer every question that neither learner nor screening saw, four times each, with the same random
-numbers; the base told the rules stands beside them. Passes if the file is nearer to the told base (the gate's own
-test) and keeps the rules more often than the base: the lower end of the 95 % interval of the paired difference, over
-questions, above 0. About ten minutes.
+Devices report two rules about talks. A server that has nothing but its own questions does a whole round: it
+answers them with the base, is told the rules, distils token by token, packs, screens and judges. Then the file
+that screening picked and the base answer every question that neither learner nor screening saw, four times
+each, with the same random numbers; the base told the rules stands beside them. Passes if the file is nearer to
+the told base (the gate's own test) and keeps the rules more often than the base: the lower end of the 95 %
+interval of the paired difference, over questions, above 0. About ten minutes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
-from made_reports import put, report_of
 
+from made_reports import put, report_of
 from oel_fleet.in_process import InProcessTransport
 from oel_server.context import Context
 from oel_server.knowledge import Knowledge
