@@ -38,7 +38,7 @@ class ServerConfig(Config):
 
 _COMMENTS = {
     "model": 'The model that every device came with: "default" is the embedded one, else a GGUF file.',
-    "environments": "What is practised and judged here; may be empty if there is a practice source.",
+    "environments": "What is practised and judged here. With none and no source, rules from talks alone are.",
     "practice_source": "Your own source of practice prompts, as 'package.module:Class'; else the server's games.",
     "superlink": "host:port of the SuperLink.",
     "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",

@@ -14,7 +14,7 @@ from oel_server.http_files import serving
 from oel_shared import plugins
 from oel_shared.config import check_config
 from oel_shared.environments.registry import open_environment
-from oel_shared.errors import ConfigError, FederationError, StateError
+from oel_shared.errors import FederationError, StateError
 from oel_shared.flower_programs import flower_environment, superlink_command
 from oel_shared.gguf_file import check_model_file
 
@@ -35,10 +35,6 @@ def set_up(folder: Path, given: Mapping[str, object]) -> ServerConfig:
         open_environment(spec)
     if config.practice_source:
         plugins.make("practice source", config.practice_source, {}, ("practise",))
-    elif not config.environments:
-        raise ConfigError(
-            "these settings: `environments` is empty and there is no `practice_source`: name either"
-        )
     if not before:
         settings.write(folder, config)
     (folder / "releases").mkdir(parents=True, exist_ok=True)

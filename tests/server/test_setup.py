@@ -103,9 +103,11 @@ def serving_on_a_free_port(said):
     return on_a_free_port
 
 
-def test_a_server_without_tasks_needs_a_source_of_practice(tmp_path):
-    with pytest.raises(ConfigError, match="name either"):
-        set_up(tmp_path / "none", {"environments": []})
+def test_a_server_without_tasks_can_still_practise_talks(tmp_path):
+    assert set_up(tmp_path / "none", {"environments": []}).environments == ()
+
+
+def test_a_source_of_practice_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="there is no module 'absent'"):
         set_up(tmp_path / "wrong", {"environments": [], "practice_source": "absent:Source"})
     assert not list(tmp_path.rglob("config.toml"))
