@@ -10,7 +10,7 @@ from oel_server.practise import PLAYS_PER_GAME
 from oel_server.precheck import Precheck
 from oel_server.records import save_practice
 from oel_server.stages import Json
-from oel_server.teach import distil_items, follow_rates
+from oel_server.teach import distil_items, follow_rates, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.lessons import in_words
@@ -75,6 +75,7 @@ def practise(round: Context) -> Json:
             for family, played in families.items()
         },
         "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
+        "shared": round.shared.as_json(),
     }
 
 
@@ -89,10 +90,12 @@ def precheck(round: Context) -> Json:
         harmful, knowledge = check.leave_one_out(knowledge, advance)
         compared = check.families(knowledge, advance)
     _write_knowledge(round, knowledge)
+    # What devices shared cannot be played: there, too, it is the gap that decides.
+    unplayed = any(teacher_hints(p, knowledge) for p in round.shared.practice().prompts)
     return {
         "families": {family: c.as_json("without", "with") for family, c in compared.items()},
         "harmful": harmful,
-        "helps": any(c.difference.mean > 0 for c in compared.values()),
+        "helps": unplayed or any(c.difference.mean > 0 for c in compared.values()),
     }
 
 

@@ -67,7 +67,18 @@ def gate(round: Context) -> Json:
     plays = plays_of(games, config.seed + number)
     with progress("gate", 3 * len(plays)) as advance:
         verdict = judge.gate(plays, current, candidate, alpha, config.seed, advance)
-    return verdict.as_json() | {"standing": "proven"}
+    taught, played = set(round.knowledge().families), {game.family for game in games}
+    if taught.isdisjoint(played):
+        # Nothing was taught that these games could show: they only must not get worse.
+        unharmed = all(c.difference.high >= 0 for c in verdict.families.values())
+        nearer = _gate_unplayed(round, current, candidate, alpha)
+        return nearer | {
+            "families": verdict.as_json()["families"],
+            "looks": verdict.looks,
+            "released": nearer["released"] and unharmed,
+        }
+    unplayed = sorted(taught - played)
+    return verdict.as_json() | {"standing": "proven"} | ({"unplayed": unplayed} if unplayed else {})
 
 
 def _gate_unplayed(round: Context, current: RunningModel, candidate: RunningModel, alpha: float) -> Json:
