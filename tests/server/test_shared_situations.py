@@ -23,7 +23,7 @@ from scripted_model import ScriptedModel, heeds_hints
 
 OWN = "scripted?rooms=3&slack=4"
 TOY = wire.Lesson.of("toy", "open chest")
-CORRIDOR = wire.Lesson.of("scripted", "open chest", "fresh")
+CORRIDOR = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
 GOOD = wire.Evidence(
     episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30
 )
@@ -95,9 +95,10 @@ class Player(ScriptedModel):
 
 
 def obeys(prompt: str, choice: str) -> float:
-    """Opens chests without being told, each once."""
+    """Takes keys and opens chests without being told, each once."""
+    wanted = choice == "open chest" or choice.endswith(" key")
     done = prompt.split("Your last commands: ")[1].split("\n")[0]
-    return 6.0 if choice == "open chest" and choice not in done else 0.0
+    return 6.0 if wanted and choice not in done else 0.0
 
 
 @dataclass
@@ -108,11 +109,9 @@ class World:
     homes: dict[int, Path]
     candidates_play = staticmethod(obeys)
 
-    def report(self, *lessons: wire.Lesson, release: str = "base") -> None:
+    def report(self, *lessons: wire.Lesson) -> None:
         for home in self.homes.values():
-            for lesson in lessons:
-                sent = report_of((lesson, GOOD), family=lesson.family, release=release)
-                put(home, sent, [lesson])
+            put(home, report_of(*((one, GOOD) for one in lessons), family=lessons[0].family), lessons)
 
     def share(self, *nodes: int) -> list[str]:
         return [put_situations(self.homes[node], halls(f"of {node}")) for node in nodes]
@@ -187,12 +186,13 @@ def test_what_is_nearer_to_the_teacher_but_harms_the_servers_own_games_is_not_re
 
 
 def test_own_games_and_shared_situations_are_practised_together(world):
-    world.report(TOY, CORRIDOR)
+    world.report(TOY)
+    world.report(*CORRIDOR)
     world.share(10)  # one device that shares is enough
     result = world.round().run()
     assert result["released"]
     (manifest,) = releases.list_releases(world.server / "releases")
-    assert set(manifest.lesson_ids) == {TOY.id, CORRIDOR.id}
+    assert set(manifest.lesson_ids) == {TOY.id, *(lesson.id for lesson in CORRIDOR)}
     assert (manifest.standing, manifest.gate["unplayed"]) == ("proven", ["toy"])
     assert RoundFolder(world.server, 1).expect("distil")["taught"] > 0
 
@@ -205,15 +205,17 @@ def test_what_an_erased_device_shared_is_gone_from_every_file_and_its_releases_a
     outbox = Outbox(world.homes[10])
     outbox.withdraw([p.report_id for p in outbox.all() if p.kind == "report"])
     world.transport().collect(2)
+    batch = halls("of 10")
+    stored = wire.encode(batch)[20:60]
+    assert stored in world.everything()
+    assert b"Hall of" not in world.everything()  # no file of the round says what was shared
     gone = erase_device(world.server, "10")
     assert (gone.reports, gone.retracted, gone.next_from) == (1, ("r1",), "base")
-    with_inbox = Inbox(world.server)
-    assert [node for node, _ in with_inbox.situations(9)] == ["11"]
-    with_inbox.close()
-    assert b"Hall of 10" not in world.everything()
-    put_situations(world.homes[10], halls("of 10"), release="again")
-    world.transport().collect(3)  # it sends the same once more
-    assert b"Hall of 10" not in world.everything()
+    assert stored not in world.everything()
+    inbox = Inbox(world.server)
+    assert [node for node, _ in inbox.situations(9)] == ["11"]
+    assert not inbox.keep_situations(3, "10", wire.digest(batch), wire.encode(batch))
+    inbox.close()
 
 
 def test_what_a_device_forgets_the_server_forgets(world):
@@ -249,7 +251,7 @@ def test_nothing_of_a_batch_that_breaks_the_schema_is_kept(world):
     for number, (payload, says) in enumerate(
         (
             (right.replace(b'"look"', b'"wait"'), "field states.0.actions"),
-            (right.replace(b"Hall x 3.", b"Hall <x> 3."), "field states.14.observation"),
+            (right.replace(b"Hall x 3.", b"Hall <x> 3."), "field states.17.observation"),
             (right.replace(b'"states"', b'"trajectory"'), "field"),
             (b"noise", "field the whole"),
         )
