@@ -36,7 +36,7 @@ class Device:
         given = {"model": str(model), "environments": (SPEC,), "threads": 1, "share": "auto"}
         set_up(self.home, given, seed=3)
         self.store = DeviceStore(self.home)
-        play_deals(self.store, deal(self.store, (SPEC,), 60, 3), ScriptedModel(fond_of_keys), "base")
+        play_deals(self.store, deal(self.store, (SPEC,), 30, 3), ScriptedModel(fond_of_keys), "base")
         self.sent = ""
 
     def extract(self, *families: str) -> None:
