@@ -107,6 +107,7 @@ class World:
 
     server: Path
     homes: dict[int, Path]
+    base_plays = staticmethod(heeds_hints)
     candidates_play = staticmethod(obeys)
 
     def report(self, *lessons: wire.Lesson) -> None:
@@ -121,7 +122,7 @@ class World:
 
     def open_model(self, model: Path, adapter: Path | None, threads: int) -> Player:
         made_here = "candidates" in (adapter or model).parts
-        return Player(self.candidates_play if made_here else heeds_hints)
+        return Player(self.candidates_play if made_here else self.base_plays)
 
     def round(self) -> Round:
         config = set_up(self.server, {})
@@ -173,12 +174,15 @@ def test_a_lesson_is_practised_on_what_devices_shared_and_released_as_unproven(w
 
 
 def test_what_is_nearer_to_the_teacher_but_harms_the_servers_own_games_is_not_released(world):
+    def skilled(prompt: str, choice: str) -> float:
+        return heeds_hints(prompt, choice) if "Hall of" in prompt else obeys(prompt, choice)
+
     def harmful(prompt: str, choice: str) -> float:
-        return obeys(prompt, choice) if "Hall" in prompt else 9.0 * (choice == "pull lever")
+        return obeys(prompt, choice) * (1 if "Hall of" in prompt else -1)
 
     world.report(TOY)
     world.share(10, 11)
-    world.candidates_play = harmful
+    world.base_plays, world.candidates_play = skilled, harmful
     result = world.round().run()
     assert (result["released"], "gate" in result["reason"]) == (False, True)
     gate = RoundFolder(world.server, 1).expect("gate")
