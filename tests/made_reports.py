@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from oel_client.outbox import Outbox, Parcel
+from oel_client.outbox import Outbox, Parcel, State
 from oel_client.reporting import content_of
 from oel_server.knowledge import Knowledge, KnownLesson, Standing
 from oel_shared import wire
-from oel_shared.wire import Counted, Evidence, Lesson, Report
+from oel_shared.wire import Counted, Evidence, Lesson, RedactedState, Report, Situations
 
 
 def report_of(
@@ -32,6 +32,21 @@ def put_bytes(
     parcel = Parcel(report_id, payload, family, release, "2026-01-31T12:00:00+00:00", "waiting", None)
     Outbox(home).put(parcel, [content_of(lesson) for lesson in lessons])
     return report_id
+
+
+def batch_of(family: str, *states: tuple[str, str, Sequence[str]]) -> Situations:
+    """A batch of (goal, observation, actions)."""
+    told = {RedactedState(goal=g, observation=o, actions=tuple(sorted(a))) for g, o, a in states}
+    return Situations.of(family, told)
+
+
+def put_situations(home: Path, batch: Situations, state: State = "waiting", release: str = "base") -> str:
+    """Let a batch lie in the outbox of `home`, its user's yes given; returns its id."""
+    identity = wire.digest(batch)
+    made = "2026-01-31T12:00:00+00:00"
+    parcel = Parcel(identity, wire.encode(batch), batch.family, release, made, state, None, "situations")
+    Outbox(home).put(parcel, ())
+    return identity
 
 
 def known_lesson(lesson: Lesson, standing: Standing = "used", strength: float = 0.5) -> KnownLesson:

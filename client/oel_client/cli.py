@@ -125,12 +125,20 @@ def extract(
 ) -> None:
     """Find lessons in the installed release's episodes and put a report of each family into the outbox.
 
-    A report holds lesson ids and counts, never an episode; `oel client outbox show` shows every byte of it.
+    A report holds lesson ids and counts, never an episode; `oel client outbox show` shows every byte of it. For
+    families in `share_situations` a batch of redacted states is put there too, and stays until you name it.
     """
     from oel_client import config as settings
     from oel_client.installation import installed
     from oel_client.session import extract_reports, find_lessons
-    from oel_client.showing import plain_lessons, plain_reports, show_lessons, show_reports
+    from oel_client.showing import (
+        plain_lessons,
+        plain_reports,
+        plain_situations,
+        show_lessons,
+        show_reports,
+        show_situations,
+    )
     from oel_client.store import DeviceStore
     from oel_shared.llama import open_model
 
@@ -149,10 +157,12 @@ def extract(
     if as_json:
         reports = plain_reports(done.reported)
         facts = {"bytes": sum(r["bytes"] for r in reports), "reports": reports}
+        facts |= {"situations": plain_situations(done.offered)} if done.offered else {}
         show_json({**facts, "release": now.version, "lessons": plain_lessons(done.found)})
         return
     show_lessons(done.found, store, now.version)
     show_reports(done.reported, folder)
+    show_situations(done.offered)
 
 
 @app.command()

@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from oel_shared import atomic
 from oel_shared.config import Config, load_config
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
 from oel_shared.errors import StateError
+from oel_shared.wire import ShortName
 
 CONFIG = "config.toml"
 Share = Literal["ask", "auto", "never"]
@@ -45,6 +46,10 @@ share = {share}
 # Families of tasks with another answer, such as ["cooking=never", "chat=ask"].
 share_except = {share_except}
 
+# Families of games of which a few redacted situations may be offered too, one from a game: the goal, the latest
+# text and the legal actions, such as ["vending"]. Each batch waits for a yes of its own, whatever `share` says.
+share_situations = {share_situations}
+
 # Words that never leave, whatever they stand in: names, places, projects.
 private_words = {private_words}
 """
@@ -60,7 +65,15 @@ class ClientConfig(Config):
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     share: Share = "ask"
     share_except: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+=(ask|auto|never)$")], ...] = ()
+    share_situations: tuple[ShortName, ...] = ()
     private_words: tuple[Annotated[str, Field(min_length=2)], ...] = ()
+
+    @field_validator("share_situations")
+    @classmethod
+    def _talks_have_none(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        if "chat" in families:
+            raise ValueError("talks are never shared, name families of games")
+        return families
 
     def shares(self, family: str) -> Share:
         """What its user said about lessons of a family."""

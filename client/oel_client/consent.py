@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from oel_client import config as settings
-from oel_client.outbox import Outbox, Parcel, utc_now
+from oel_client.outbox import Outbox, Parcel, ParcelKind, utc_now
 from oel_client.reporting import parcel_of
 from oel_client.showing import cited
 from oel_client.store import DeviceStore
@@ -44,6 +44,7 @@ def plain_parcel(parcel: Parcel) -> Json:
     """A report's outside."""
     return {
         "report": parcel.report_id,
+        "kind": parcel.kind,
         "state": parcel.state,
         "family": parcel.family,
         "release": parcel.release,
@@ -54,7 +55,15 @@ def plain_parcel(parcel: Parcel) -> Json:
 
 
 def describe(home: Path, parcel: Parcel) -> Json:
-    """A report's inside: the very bytes, decompressed, and what stands behind its ids on this device."""
+    """A report's inside: the very bytes, decompressed, and what stands behind its ids on this device.
+
+    A batch of situations is all that there is to say of it; its states are plain values for people to read.
+    """
+    if parcel.kind == "situations":
+        batch = wire.decode_situations(parcel.payload)
+        states = batch.model_dump(mode="json")["states"]
+        content = wire.canonical_json(batch).decode()
+        return {**plain_parcel(parcel), "content": content, "lessons": [], "situations": states}
     content = wire.canonical_json(wire.decode_report(parcel.payload)).decode()
     store = DeviceStore(home)
     found = {item.lesson.id: item for item in store.lessons(parcel.release)}
@@ -64,11 +73,13 @@ def describe(home: Path, parcel: Parcel) -> Json:
         evidence = cited(item, store, parcel.release, CITES) if item else []
         words = in_words(wire.read_lesson(one.lesson))
         lessons.append({"id": one.lesson_id, "words": words, "text": one.lesson, "evidence": evidence})
-    return {**plain_parcel(parcel), "content": content, "lessons": lessons}
+    return {**plain_parcel(parcel), "content": content, "lessons": lessons, "situations": []}
 
 
 def decide(home: Path, beginning: str | None, approve: bool) -> list[str]:
     """The user's word on one report, or on all that wait for it (a no: on all that have not left).
+
+    A yes to all is no yes to situations: a batch of them has to be named.
 
     Returns: ids of the reports it was about. Raises: StateError if the report has left or is unknown.
     """
@@ -76,7 +87,8 @@ def decide(home: Path, beginning: str | None, approve: bool) -> list[str]:
     chosen = reports(home, beginning)
     outbox = Outbox(home)
     if beginning is None:
-        chosen = tuple(p for p in chosen if p.state in open_states)
+        kinds = ("report",) if approve else get_args(ParcelKind)
+        chosen = tuple(p for p in chosen if p.state in open_states and p.kind in kinds)
     for parcel in chosen:
         outbox.decide(parcel.report_id, approve)
     return [parcel.report_id for parcel in chosen]
@@ -85,9 +97,11 @@ def decide(home: Path, beginning: str | None, approve: bool) -> list[str]:
 def drop_lessons(home: Path, beginning: str, dropped: Sequence[str], clock: Clock = utc_now) -> str:
     """Replace a report that has not left by one without some lessons; returns the new id.
 
-    Raises: StateError if the report has left; UsageError if a lesson is not in it.
+    Raises: StateError if the report has left; UsageError if a lesson is not in it, or it holds situations.
     """
     (parcel,) = reports(home, beginning)
+    if parcel.kind != "report":
+        raise UsageError(f"{parcel.report_id[:12]} holds situations, no lessons: approve or deny all of it")
     outbox, report = Outbox(home), wire.decode_report(parcel.payload)
     known = [one.id for one in report.lessons]
     for wanted in dropped:
@@ -146,6 +160,13 @@ def _names(outbox: Outbox) -> tuple[dict[str, str], dict[str, set[str]]]:
     for parcel in outbox.all():
         contents = outbox.contents(parcel.report_id)
         inside[parcel.report_id] = {one.lesson_id for one in contents}
-        words[parcel.report_id] = f"{len(contents)} lessons of {parcel.family} with {parcel.release}"
+        words[parcel.report_id] = f"{_holds(parcel, len(contents))} of {parcel.family} with {parcel.release}"
         words |= {one.lesson_id: in_words(wire.read_lesson(one.lesson)) for one in contents}
     return words, inside
+
+
+def _holds(parcel: Parcel, lessons: int) -> str:
+    """Such as `3 lessons`."""
+    if parcel.kind == "report":
+        return f"{lessons} lessons"
+    return f"{len(wire.decode_situations(parcel.payload).states)} situations"

@@ -6,18 +6,20 @@ here plays, extracts, downloads or loads a model; all of that happens in `oel cl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from oel_client.installation import BASE, NOTICE, installed
-from oel_client.outbox import Outbox
+from oel_client.outbox import Outbox, Parcel, ParcelKind
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
 MAX_REPORTS = 8
-"""Reports in one answer, of a family each; each is capped at 16 KB."""
+"""Reports and batches of situations in one answer, of a family each; each is capped at 16 KB."""
 MAX_TEXTS = 256
 """Lessons in one answer."""
 MAX_NOTICE_BYTES = 1024 * 1024
@@ -38,21 +40,19 @@ def collect(message: Message, context: Context) -> Message:
     """Answer with the reports that the server does not hold yet, byte for byte as they were stored.
 
     In: record `collect` with `round`. Out: record `reports` with `ids` and `payloads`, equally long, and
-    `withdrawn`: ids of reports that the server shall forget.
+    `withdrawn`: ids of reports and batches that the server shall forget. Where its user said yes to some, also a
+    record `situations` with `ids` and `payloads`.
     """
     outbox = Outbox(device_home(context))
     round = _integer(message, "collect", "round")
     parcels, withdrawn = outbox.next(MAX_REPORTS), outbox.withdrawn()
     outbox.mark_sent(parcels, round)
     outbox.note_withdrawals(withdrawn, round)
-    record = ConfigRecord(
-        {
-            "ids": [item.report_id for item in parcels],
-            "payloads": [item.payload for item in parcels],
-            "withdrawn": list(withdrawn),
-        }
-    )
-    return Message(RecordDict({"reports": record}), reply_to=message)
+    reports, batches = _packed(parcels, "report"), _packed(parcels, "situations")
+    answer = RecordDict({"reports": ConfigRecord({**reports, "withdrawn": list(withdrawn)})})
+    if batches["ids"]:
+        answer["situations"] = ConfigRecord(batches)
+    return Message(answer, reply_to=message)
 
 
 @app.query("reveal")  # type: ignore[untyped-decorator]
@@ -83,6 +83,11 @@ def announce(message: Message, context: Context) -> Message:
     Outbox(home).settle(_strings(record, "received"), _strings(record, "refused"))
     reply = ConfigRecord({"release": _release(home)})
     return Message(RecordDict({"acknowledgement": reply}), reply_to=message)
+
+
+def _packed(parcels: Sequence[Parcel], kind: ParcelKind) -> dict[str, list[Any]]:
+    mine = [item for item in parcels if item.kind == kind]
+    return {"ids": [item.report_id for item in mine], "payloads": [item.payload for item in mine]}
 
 
 def _release(home: Path) -> str:

@@ -1,9 +1,9 @@
 """What leaves this device, in its `device.db`: nothing without consent, nothing lost by a kill, nothing twice.
 
-A parcel is one report: held -> waiting -> sent -> acknowledged, or denied, or refused; a report that left may
-be withdrawn. `held` waits for its user's yes. `sent` means handed to Flower; only the server's word that it
-holds a report on disk ends the sending. A lesson's text may follow only a report that left. Plain sqlite3:
-Flower starts a new process per message, and sqlite-utils takes 0.2 s to import.
+A parcel is one report, or one batch of situations: held -> waiting -> sent -> acknowledged, or denied, or
+refused; what left may be withdrawn. `held` waits for its user's yes. `sent` means handed to Flower; only the
+server's word that it holds a report on disk ends the sending. A lesson's text may follow only a report that
+left. Plain sqlite3: Flower starts a new process per message, and sqlite-utils takes 0.2 s to import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from oel_shared.errors import StateError
 
 DATABASE = "device.db"
 State = Literal["held", "waiting", "sent", "acknowledged", "denied", "refused", "withdrawn"]
-Kind = Literal["report", "text", "withdrawal"]
+ParcelKind = Literal["report", "situations"]
+Kind = Literal[ParcelKind, "text", "withdrawal"]
 
 _STATES = ", ".join(f"'{state}'" for state in get_args(State))
 _TABLES = f"""
@@ -31,7 +32,8 @@ CREATE TABLE IF NOT EXISTS parcels (
     release TEXT NOT NULL,
     created TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ({_STATES})),
-    round INTEGER
+    round INTEGER,
+    kind TEXT NOT NULL DEFAULT 'report'
 );
 CREATE TABLE IF NOT EXISTS contents (
     report_id TEXT NOT NULL REFERENCES parcels ON DELETE CASCADE,
@@ -53,12 +55,17 @@ CREATE TABLE IF NOT EXISTS taught (
     lesson_id TEXT NOT NULL,
     PRIMARY KEY (release, lesson_id)
 );
+CREATE TABLE IF NOT EXISTS parcel_games (
+    report_id TEXT NOT NULL REFERENCES parcels ON DELETE CASCADE,
+    game TEXT NOT NULL,
+    PRIMARY KEY (report_id, game)
+);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One report as it leaves."""
+    """One report, or one batch of situations, as it leaves."""
 
     report_id: str
     payload: bytes
@@ -70,6 +77,7 @@ class Parcel:
     state: State
     round: int | None
     """The round that last took it; None while it waits."""
+    kind: ParcelKind = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +114,37 @@ class Outbox:
         self._clock = clock
         home.mkdir(parents=True, exist_ok=True)
         with self._database() as database:
-            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'parcel_games'").fetchone()
             if not known:
-                for statement in filter(str.strip, _TABLES.split(";")):
-                    database.execute(statement)
+                _make_tables(database)
 
-    def put(self, parcel: Parcel, contents: Sequence[Content]) -> bool:
+    def put(self, parcel: Parcel, contents: Sequence[Content], games: Iterable[str] = ()) -> bool:
         """Keep a report, in its state, for sending. Returns False, and changes nothing, if its id is known.
 
-        It takes the place of earlier ones of its family and release that have not left: it counts all that
-        they counted.
+        It takes the place of earlier ones of its family, release and kind that have not left: it counts all
+        that they counted.
+
+        Args:
+            games: what a batch of situations is from; stays here.
         """
         with self._database("FULL") as database:
             if database.execute("SELECT 1 FROM parcels WHERE report_id = ?", (parcel.report_id,)).fetchone():
                 return False
             database.execute(
-                "DELETE FROM parcels WHERE family = ? AND release = ? AND state IN ('held', 'waiting')",
-                (parcel.family, parcel.release),
+                "DELETE FROM parcels WHERE family = ? AND release = ? AND kind = ?"
+                " AND state IN ('held', 'waiting')",
+                (parcel.family, parcel.release, parcel.kind),
             )
             _insert(database, parcel, contents)
+            rows = [(parcel.report_id, game) for game in games]
+            database.executemany("INSERT INTO parcel_games VALUES (?, ?)", rows)
             return True
+
+    def games(self, report_ids: Iterable[str]) -> frozenset[str]:
+        """The games that batches of situations are from."""
+        query = "SELECT game FROM parcel_games WHERE report_id = ?"
+        with self._database() as database:
+            return frozenset(game for one in report_ids for (game,) in database.execute(query, (one,)))
 
     def replace(self, old: str, parcel: Parcel, contents: Sequence[Content]) -> None:
         """An edited report in place of one that has not left. Raises: StateError if it has, or is unknown."""
@@ -175,7 +194,7 @@ class Outbox:
                     "WHERE report_id = ? AND state IN ('waiting', 'sent')",
                     (round, parcel.report_id),
                 )
-                self._enter(database, round, "report", parcel.report_id, len(parcel.payload))
+                self._enter(database, round, parcel.kind, parcel.report_id, len(parcel.payload))
 
     def give_texts(self, lesson_ids: Iterable[str], round: int) -> tuple[str, ...]:
         """The texts of lessons that the server asks for, if a report that left names them; into the ledger."""
@@ -247,10 +266,8 @@ class Outbox:
 
     def _select(self, tail: str, values: tuple[object, ...] = ()) -> tuple[Parcel, ...]:
         with self._database() as database:
-            rows = database.execute(
-                f"SELECT report_id, payload, family, release, created, state, round FROM parcels {tail}",
-                values,
-            )
+            columns = "report_id, payload, family, release, created, state, round, kind"
+            rows = database.execute(f"SELECT {columns} FROM parcels {tail}", values)
             return tuple(Parcel(*row) for row in rows)
 
     @contextmanager
@@ -267,9 +284,18 @@ class Outbox:
             database.close()
 
 
+def _make_tables(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    columns = {row[1] for row in database.execute("PRAGMA table_info(parcels)")}
+    if columns and "kind" not in columns:  # from before there were kinds
+        database.execute("ALTER TABLE parcels ADD COLUMN kind TEXT NOT NULL DEFAULT 'report'")
+    for statement in filter(str.strip, _TABLES.split(";")):
+        database.execute(statement)
+
+
 def _insert(database: sqlite3.Connection, parcel: Parcel, contents: Sequence[Content]) -> None:
     database.execute(
-        "INSERT INTO parcels VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO parcels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             parcel.report_id,
             parcel.payload,
@@ -278,6 +304,7 @@ def _insert(database: sqlite3.Connection, parcel: Parcel, contents: Sequence[Con
             parcel.created,
             parcel.state,
             parcel.round,
+            parcel.kind,
         ),
     )
     database.executemany(

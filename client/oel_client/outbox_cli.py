@@ -20,7 +20,7 @@ Report = Annotated[str | None, typer.Argument(help="Id of a report, or its begin
 
 @app.command(name="list")
 def list_reports(home: Home = None, as_json: Json = False) -> None:
-    """List the reports: state, family, size.
+    """List the reports, and the batches of situations if you chose to share some: state, family, size.
 
     held waits for your yes; waiting leaves when the server asks next; sent and acknowledged have left.
     """
@@ -31,10 +31,13 @@ def list_reports(home: Home = None, as_json: Json = False) -> None:
         show_json({"reports": parcels})
     elif parcels:
         rows = [
-            [p["report"][:12], p["state"], p["family"], p["release"], f"{p['bytes']} bytes", p["created"]]
+            [
+                p["report"][:12], p["kind"], p["state"], p["family"], p["release"], f"{p['bytes']} bytes",
+                p["created"],
+            ]
             for p in parcels
-        ]
-        show_table(["report", "state", "family", "played with", "size", "made"], rows)
+        ]  # fmt: skip
+        show_table(["id", "what", "state", "family", "played with", "size", "made"], rows)
     else:
         show("the outbox is empty: nothing has left this device")
 
@@ -54,8 +57,10 @@ def show_report(report: Report = None, home: Home = None, as_json: Json = False)
         return
     for one in found:
         taken = "" if one["round"] is None else f" in round {one['round']}"
-        show(f"report {one['report']}: {one['state']}{taken}, {one['bytes']} bytes holding")
+        show(f"{one['kind']} {one['report']}: {one['state']}{taken}, {one['bytes']} bytes holding")
         show(one["content"])
+        for state in one["situations"]:
+            show(f"    {state['goal']} | {state['observation']} | {', '.join(state['actions'])}")
         for lesson in one["lessons"]:
             show(f"    {lesson['id']} is {lesson['words']}")
             show(f"        text that may be asked for: {lesson['text']}")
@@ -65,15 +70,19 @@ def show_report(report: Report = None, home: Home = None, as_json: Json = False)
 
 @app.command()
 def approve(report: Report = None, home: Home = None, as_json: Json = False) -> None:
-    """Let reports leave: one, or all that wait for your yes."""
-    from oel_client.consent import decide
+    """Let reports leave: one, or all that wait for your yes. A batch of situations leaves only if you name it."""
+    from oel_client.consent import decide, reports
 
-    _say(decide(folder_of(home), report, True), "may leave when the server asks", as_json)
+    folder = folder_of(home)
+    _say(decide(folder, report, True), "may leave when the server asks", as_json)
+    held = [p.report_id[:12] for p in reports(folder) if (p.kind, p.state) == ("situations", "held")]
+    if held and report is None and not as_json:
+        show(f"situations stay until you name them, having seen them: {', '.join(held)}")
 
 
 @app.command()
 def deny(report: Report = None, home: Home = None, as_json: Json = False) -> None:
-    """Keep reports here: one, or all that have not left."""
+    """Keep reports and situations here: one, or all that have not left."""
     from oel_client.consent import decide
 
     _say(decide(folder_of(home), report, False), "stays on this device", as_json)
@@ -133,6 +142,6 @@ def _say(report_ids: list[str], words: str, as_json: bool) -> None:
         show_json({"reports": report_ids})
         return
     for report_id in report_ids:
-        show(f"report {report_id[:12]} {words}")
+        show(f"{report_id[:12]} {words}")
     if not report_ids:
         show("there is no such report to change: see `oel client outbox list`")

@@ -16,6 +16,7 @@ from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
 from oel_client.propose import PROPOSERS
 from oel_client.reporting import Reported, put_reports
+from oel_client.situations import Offered, put_situations
 from oel_client.store import Dealt, DeviceStore
 from oel_client.trials import with_trials
 from oel_client.trials_store import TrialStore
@@ -56,6 +57,8 @@ class Extraction:
     found: tuple[Found, ...]
     reported: tuple[Reported, ...]
     """A report for each family, unless its user never shares that family."""
+    offered: tuple[Offered, ...]
+    """Batches of situations, for families of which their user asked for them."""
 
 
 def set_up(home: Path, given: Mapping[str, object], seed: int) -> tuple[ClientConfig, Installed]:
@@ -155,13 +158,19 @@ def extract_reports(
 ) -> Extraction:
     """Extract lessons from the current release's episodes, keep them and put reports into the outbox.
 
+    For families in `share_situations` also a batch of situations, held.
+
     Raises: StateError if nothing was played with this release.
     """
     release = installed(home).version
     episodes, found = find_lessons(store, model, release, home)
     found = with_trials(found, TrialStore(home).tallies(release))
     store.replace_lessons(release, found, clock())
-    return Extraction(found, put_reports(Outbox(home, clock), config, release, episodes, found, clock()))
+    outbox = Outbox(home, clock)
+    reported = put_reports(outbox, config, release, episodes, found, clock())
+    played = [t for _, t in store.trajectories(release)] if config.share_situations else []
+    offered = put_situations(outbox, config, release, played, found, reported, clock())
+    return Extraction(found, reported, offered)
 
 
 def _by_family(

@@ -8,6 +8,7 @@ from typing import Any
 
 from oel_client.extract import Found
 from oel_client.reporting import Reported
+from oel_client.situations import Offered
 from oel_client.store import DeviceStore
 from oel_client.trials import verdict
 from oel_client.trials_store import Tally
@@ -74,6 +75,31 @@ def show_reports(reported: Sequence[Reported], home: Path) -> None:
         show(f"Every byte of it: oel client outbox show --home {home}")
     else:
         show("No report was made: these families are set to `never` in the settings.")
+
+
+def plain_situations(offered: Sequence[Offered]) -> list[dict[str, Any]]:
+    """What an extraction offers to share beside its reports."""
+    return [
+        {
+            "report": item.parcel.report_id,
+            "family": item.batch.family,
+            "situations": len(item.batch.states),
+            "bytes": len(item.parcel.payload),
+            "state": "held",
+            "new": item.new,
+        }
+        for item in offered
+    ]
+
+
+def show_situations(offered: Sequence[Offered]) -> None:
+    """One line a batch."""
+    for item in offered:
+        count, size = len(item.batch.states), len(item.parcel.payload)
+        show(
+            f"{count} redacted situations of {item.batch.family}: {size} bytes."
+            f" They stay here until you approve them: `oel client outbox approve {item.parcel.report_id[:12]}`."
+        )
 
 
 _NEXT = {

@@ -18,6 +18,7 @@ from oel_server.package.template import write_model
 from oel_server.packaged import picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
+from oel_server.shared_situations import SharedSituations, together
 from oel_server.stages import RoundFolder
 from oel_shared import plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
@@ -96,6 +97,13 @@ class Context:
             return made
         return OwnGames(self.environments, self.config.practice_games, self.config.seed)
 
+    @property
+    def shared(self) -> SharedSituations:
+        """What devices shared so far of families that cannot be played here."""
+        with closing(Inbox(self.server)) as inbox:
+            batches = inbox.situations(self.folder.number)
+        return SharedSituations(batches, {environment.family for environment in self.environments})
+
     def master_path(self, version: str) -> Path:
         """Where the cumulative float32 update of a release lies; a master, never shipped."""
         return self.server / "masters" / f"{version}.safetensors"
@@ -114,8 +122,9 @@ class Context:
         merged = merge(reports, texts, self.config.min_devices, newest, erased)
         if self.source or self.config.practice_source:
             return merged  # only practice itself can tell its families
+        own = {environment.family for environment in self.environments}
         # Talks are always practised: the server has questions of its own.
-        return merged.practised({FAMILY, *(environment.family for environment in self.environments)})
+        return merged.practised({FAMILY} | own | self.shared.families)
 
     def knowledge(self) -> Knowledge:
         """The merged lessons as far as this round has found out about them.
@@ -138,14 +147,15 @@ class Context:
         return found
 
     def practice(self) -> Practice:
-        """What this round practised; the games are looked up in the cache."""
+        """What this round practised, and what devices shared; the games are looked up in the cache."""
         number, config = self.folder.number, self.config
         games = [
             game
             for environment in self.environments
             for game in fresh_games(environment, "practice", number, config.practice_games, config.seed)
         ]
-        return load_practice(self.practice_file, {game.id: game for game in games})
+        practised = load_practice(self.practice_file, {game.id: game for game in games})
+        return together(practised, self.shared.practice())
 
     @property
     def practice_file(self) -> Path:

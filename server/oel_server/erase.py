@@ -15,6 +15,7 @@ from typing import Any
 
 from oel_server import releases
 from oel_server.inbox import Inbox
+from oel_server.stages import RoundFolder
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
@@ -24,7 +25,7 @@ class Erased:
     """What went, and what follows from it."""
 
     reports: int
-    """Reports that went, or from which the lesson was taken."""
+    """Reports and batches of situations that went, or reports from which the lesson was taken."""
     lessons: tuple[str, ...]
     """Ids that had a part in it."""
     retracted: tuple[str, ...]
@@ -42,7 +43,7 @@ def erase_device(server: Path, node_id: str) -> Erased:
         first_round, lessons, reports = inbox.erase_node(node_id)
     if not reports:
         raise StateError(f"the server holds no report of node {node_id}: see `nodes` of `oel server status`")
-    return _retract(server, lessons, first_round, reports, f"node {node_id} was erased")
+    return _retract(server, lessons, first_round, reports, f"node {node_id} was erased", node_id)
 
 
 def erase_lesson(server: Path, lesson_id: str) -> Erased:
@@ -62,15 +63,23 @@ def erase_lesson(server: Path, lesson_id: str) -> Erased:
     return _retract(server, {lesson_id}, 1, reports, f"lesson {lesson_id} was erased")
 
 
-def _retract(server: Path, lessons: Collection[str], first_round: int, reports: int, reason: str) -> Erased:
+def _retract(
+    server: Path, lessons: Collection[str], first_round: int, reports: int, reason: str, node_id: str = ""
+) -> Erased:
     retracted: list[str] = []
     for manifest in releases.list_releases(server / "releases"):
         learnt = manifest.number >= first_round and not set(lessons).isdisjoint(manifest.lesson_ids)
-        if learnt or manifest.parent in retracted:
+        if learnt or manifest.parent in retracted or node_id in _shared_by(server, manifest.number):
             retracted.append(manifest.version)
     releases.retract(server, retracted, reason)
     newest = releases.newest(server)
     return Erased(reports, tuple(sorted(lessons)), tuple(retracted), newest.version if newest else "base")
+
+
+def _shared_by(server: Path, number: int) -> set[str]:
+    """The nodes on whose situations a round practised."""
+    practised = RoundFolder(server, number).result("practise") or {}
+    return {node for family in practised.get("shared", {}).values() for node in family["nodes"]}
 
 
 def _rewrite(file: Path, lesson_id: str) -> None:

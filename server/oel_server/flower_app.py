@@ -193,17 +193,31 @@ def _collecting(round: int) -> tuple[Callable[[int], RecordDict], Handle]:
         withdrawn = record.get("withdrawn")
         if isinstance(withdrawn, list):
             inbox.withdraw(round, node, [str(item) for item in withdrawn])
-        ids, payloads = record.get("ids"), record.get("payloads")
-        if not isinstance(ids, list) or not isinstance(payloads, list) or len(ids) != len(payloads):
-            inbox.refuse(round, node, "", "answer field reports: expected equally long ids and payloads")
-            return
-        for claimed, payload in zip(ids, payloads, strict=True):
-            if isinstance(payload, bytes):
-                inbox.keep(round, node, str(claimed), payload)
-            else:
-                inbox.refuse(round, node, str(claimed), "answer field payloads: expected bytes")
+        _keep_all(inbox, round, node, "reports", record, inbox.keep)
+        shared = answer.content.config_records.get("situations")
+        if shared is not None:
+            _keep_all(inbox, round, node, "situations", shared, inbox.keep_situations)
 
     return content, handle
+
+
+def _keep_all(
+    inbox: Inbox,
+    round: int,
+    node: str,
+    name: str,
+    record: ConfigRecord,
+    keep: Callable[[int, str, str, bytes], bool],
+) -> None:
+    ids, payloads = record.get("ids"), record.get("payloads")
+    if not isinstance(ids, list) or not isinstance(payloads, list) or len(ids) != len(payloads):
+        inbox.refuse(round, node, "", f"answer field {name}: expected equally long ids and payloads")
+        return
+    for claimed, payload in zip(ids, payloads, strict=True):
+        if isinstance(payload, bytes):
+            keep(round, node, str(claimed), payload)
+        else:
+            inbox.refuse(round, node, str(claimed), "answer field payloads: expected bytes")
 
 
 def _announcing(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], Handle]:
@@ -211,8 +225,9 @@ def _announcing(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], 
     safe = set(announcement.received)
 
     def content(node: int) -> RecordDict:
-        # A node hears of its own reports only.
+        # A node hears of its own reports only. A batch of situations is safe as soon as it is on disk.
         held = [item for item in inbox.report_ids(str(node)) if item in safe]
+        held += inbox.situation_ids(str(node))
         refused = list(inbox.refused_ids(str(node)))
         record = ConfigRecord({"notice": announcement.notice, "received": held, "refused": refused})
         return RecordDict({"announce": record})

@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from oel_server.server_db import DATABASE, open_database
 from oel_shared import wire
@@ -19,6 +21,7 @@ from oel_shared.errors import ReportRefused, StateError
 from oel_shared.transport import ReceivedReport
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+_ALL_SENT = "SELECT node_id, round FROM reports UNION ALL SELECT node_id, round FROM situations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +70,19 @@ class Inbox:
             claimed_id: the id that the device gave; must be the report's digest.
         Returns: False if the report breaks the schema or its id; then the refusal is on disk, and no more.
         """
-        self._weigh(round, node_id, claimed_id, len(payload))
-        try:
-            found = wire.digest(wire.decode_report(payload))
-            if found != claimed_id:
-                raise ReportRefused(f"report field id: {claimed_id!r}, the content's digest is {found}")
-            if found in self.withdrawn_ids(node_id):
-                raise ReportRefused("report field id: this device has withdrawn it")
-        except ReportRefused as refusal:
-            self.refuse(round, node_id, claimed_id, str(refusal))
-            return False
-        self._insert(
-            "reports",
-            {"node_id": node_id, "report_id": found, "round": round, "payload": payload},
+        return self._keep("reports", wire.decode_report, round, node_id, claimed_id, payload)
+
+    def keep_situations(self, round: int, node_id: str, claimed_id: str, payload: bytes) -> bool:
+        """The same for a batch of situations that a device's user chose to share."""
+        return self._keep("situations", wire.decode_situations, round, node_id, claimed_id, payload)
+
+    def situations(self, round: int) -> list[tuple[str, wire.Situations]]:
+        """(node id, batch) of all rounds up to this one, oldest first, whatever the order of their arrival."""
+        rows = self._database.query(
+            "SELECT node_id, payload FROM situations WHERE round <= ? ORDER BY round, node_id, report_id",
+            [round],
         )
-        return True
+        return [(row["node_id"], wire.decode_situations(row["payload"])) for row in rows]
 
     def wanted(self, min_devices: int) -> dict[str, list[str]]:
         """Lesson ids to ask each node for: supported by enough nodes, and their text is not known yet."""
@@ -119,34 +120,37 @@ class Inbox:
         return {lesson.id: lesson for lesson in lessons}
 
     def withdraw(self, round: int, node_id: str, report_ids: Sequence[str]) -> int:
-        """Forget reports of a node and take them no more. Returns how many were there."""
-        gone = 0
+        """Forget reports and batches of a node and take them no more. Returns how many were there."""
+        gone = texts = 0
         for report_id in report_ids:
             if DIGEST.fullmatch(report_id) is None:
                 self.refuse(round, node_id, "", "answer field withdrawn: expected ids of reports")
                 continue
             self._insert("withdrawals", {"node_id": node_id, "report_id": report_id, "round": round})
             with self._database.conn as connection:
-                query = "DELETE FROM reports WHERE node_id = ? AND report_id = ?"
-                gone += connection.execute(query, [node_id, report_id]).rowcount
+                where = "WHERE node_id = ? AND report_id = ?"
+                gone += connection.execute(f"DELETE FROM reports {where}", [node_id, report_id]).rowcount
+                texts += connection.execute(f"DELETE FROM situations {where}", [node_id, report_id]).rowcount
         self._forget_unsupported_texts()
-        return gone
+        if texts:
+            self._wipe()
+        return gone + texts
 
     def erase_node(self, node_id: str) -> tuple[int, set[str], int]:
         """Remove every row of a node; its reports are taken no more.
 
-        Returns: the first round it reported in, the lessons it supported, how many reports went.
+        Returns: the first round it reported in, the lessons it supported, how many reports and batches went.
         """
         mine = [one for one in self._received("", []) if one.node_id == node_id]
         rounds = self._database.query(
-            "SELECT coalesce(min(round), 0) AS first FROM reports WHERE node_id = ?", [node_id]
+            f"SELECT coalesce(min(round), 0) AS first FROM ({_ALL_SENT}) WHERE node_id = ?", [node_id]
         )
         first = next(iter(rounds))["first"]
-        self.withdraw(first, node_id, self.report_ids(node_id))
+        gone = self.withdraw(first, node_id, (*self.report_ids(node_id), *self.situation_ids(node_id)))
         for table in ("refusals", "uploads", "acknowledgements"):
             self._database[table].delete_where("node_id = ?", [node_id])
         self._wipe()
-        return first, {c.id for one in mine for c in one.report.lessons if c.evidence.supports}, len(mine)
+        return first, {c.id for one in mine for c in one.report.lessons if c.evidence.supports}, gone
 
     def erase_lesson(self, lesson_id: str) -> int:
         """Take a lesson out of every report and refuse it from now on; returns how many held it.
@@ -172,8 +176,8 @@ class Inbox:
         return frozenset(row["lesson_id"] for row in self._database.query("SELECT lesson_id FROM erased"))
 
     def nodes(self) -> dict[str, int]:
-        """Every node whose reports are held, and how many."""
-        query = "SELECT node_id, count(*) AS reports FROM reports GROUP BY node_id ORDER BY node_id"
+        """Every node whose reports or batches of situations are held, and how many."""
+        query = f"SELECT node_id, count(*) AS reports FROM ({_ALL_SENT}) GROUP BY node_id ORDER BY node_id"
         return {row["node_id"]: row["reports"] for row in self._database.query(query)}
 
     def withdrawn_ids(self, node_id: str) -> tuple[str, ...]:
@@ -196,6 +200,10 @@ class Inbox:
     def report_ids(self, node_id: str) -> tuple[str, ...]:
         """Every report held from this node."""
         return self._ids("reports", node_id)
+
+    def situation_ids(self, node_id: str) -> tuple[str, ...]:
+        """Every batch of situations held from this node."""
+        return self._ids("situations", node_id)
 
     def refused_ids(self, node_id: str) -> tuple[str, ...]:
         """Every report refused from this node."""
@@ -251,6 +259,29 @@ class Inbox:
         """How many nodes answered when the round's reports were collected; 0 before that."""
         query = "SELECT max(answered) AS most FROM flower_runs WHERE round = ? AND mode = 'collect'"
         return next((row["most"] or 0 for row in self._database.query(query, [round])), 0)
+
+    def _keep(
+        self,
+        table: Literal["reports", "situations"],
+        decode: Callable[[bytes], BaseModel],
+        round: int,
+        node_id: str,
+        claimed_id: str,
+        payload: bytes,
+    ) -> bool:
+        self._weigh(round, node_id, claimed_id, len(payload))
+        name = "report" if table == "reports" else table
+        try:
+            found = wire.digest(decode(payload))
+            if found != claimed_id:
+                raise ReportRefused(f"{name} field id: {claimed_id!r}, the content's digest is {found}")
+            if found in self.withdrawn_ids(node_id):
+                raise ReportRefused(f"{name} field id: this device has withdrawn it")
+        except ReportRefused as refusal:
+            self.refuse(round, node_id, claimed_id, str(refusal))
+            return False
+        self._insert(table, {"node_id": node_id, "report_id": found, "round": round, "payload": payload})
+        return True
 
     def _wipe(self) -> None:
         """Let nothing that was deleted stay readable in the file."""

@@ -13,7 +13,7 @@ from oel_server.records import save_practice
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
-from oel_server.teach import answer_items, distil_items, follow_rates
+from oel_server.teach import answer_items, distil_items, follow_rates, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.lessons import in_words
@@ -84,6 +84,7 @@ def practise(round: Context) -> Json:
             for family, played in families.items()
         },
         "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
+        "shared": round.shared.as_json(),
     }
 
 
@@ -98,10 +99,11 @@ def precheck(round: Context) -> Json:
     for lesson_id in talks.get("unheeded", ()):
         knowledge = knowledge.without_lesson(lesson_id, UNHEEDED)
     _write_knowledge(round, knowledge)
-    helps = any(c.difference.mean > 0 for c in compared.values()) or talks.get("helps", False)
+    # What devices shared cannot be played: whether lessons move the model there is left to the gap of distil.
+    unplayed = any(teacher_hints(p, knowledge) for p in round.shared.practice().prompts)
+    helps = unplayed or talks.get("helps", False) or any(c.difference.mean > 0 for c in compared.values())
     if not practice.plays and not talks:
-        # Nothing to try here: whether the lessons move the model at all is left to the gap that distil measures.
-        helps = bool(knowledge.families)
+        helps = bool(knowledge.families)  # nothing to try here at all
     return {
         "families": {family: c.as_json("without", "with") for family, c in compared.items()},
         "harmful": harmful,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from oel_server import learning, shipping
+from oel_server import gating, learning, shipping
 from oel_server.context import Context
 from oel_server.stages import Json
 
@@ -25,7 +25,7 @@ class Round(Context):
         self._stage("distil", learning.distil)
         self._stage("package", shipping.package)
         self._stage("screen", shipping.screen)
-        if not self._stage("gate", shipping.gate)["released"]:
+        if not self._stage("gate", gating.gate)["released"]:
             return self._end("gate: the candidate is not surely better than the current release")
 
         return self._stage("release", shipping.release)

@@ -14,6 +14,10 @@ _TABLES: Mapping[str, tuple[dict[str, type], tuple[str, ...]]] = {
         {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
         ("node_id", "report_id"),
     ),
+    "situations": (
+        {"node_id": str, "report_id": str, "round": int, "payload": bytes, "at": str},
+        ("node_id", "report_id"),
+    ),
     "texts": ({"lesson_id": str, "lesson": str, "round": int, "at": str}, ("lesson_id",)),
     "uploads": (
         {"round": int, "node_id": str, "item": str, "bytes": int, "at": str},

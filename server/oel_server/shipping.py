@@ -1,25 +1,16 @@
-"""The stages that ship: package, screen, gate, release. Each gives what its JSON shall hold."""
+"""The stages that ship: package, screen, release. Each gives what its JSON shall hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
-
-from oel_server import judge, releases
+from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
-from oel_server.knowledge import Knowledge
 from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
-from oel_server.practise import fresh_games, plays_of
 from oel_server.stages import Json
-from oel_server.talks import judge as talk_judge
-from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
 from oel_shared import wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import sha256_file
-from oel_shared.wire import Topic
 
 
 def package(round: Context) -> Json:
@@ -58,68 +49,6 @@ def screen(round: Context) -> Json:
         ],
         "picked": screening.pick(screened, current_kl).candidate.name,
     }
-
-
-def gate(round: Context) -> Json:
-    """Play the picked file against the current release on fresh games; without games, compare to the teacher."""
-    number, config = round.folder.number, round.config
-    alpha = judge.round_alpha(config.alpha, number)
-    current, candidate = round.load_current(), round.load(picked(round.folder))
-    games = [
-        game
-        for environment in round.environments
-        for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
-    ]
-    talks = _Talks.begin(round, current)
-    if games:
-        plays = plays_of(games, config.seed + number)
-        with progress("gate", 3 * len(plays)) as advance:
-            verdict = judge.gate(plays, current, candidate, alpha, config.seed, advance).as_json()
-        verdict |= {"standing": "proven"}
-    else:
-        verdict = _gate_unplayed(round, current, candidate, talks.before, alpha) | {"standing": "unproven"}
-    return verdict | talks.judged(candidate, verdict["released"])
-
-
-def _gate_unplayed(
-    round: Context,
-    current: RunningModel,
-    candidate: RunningModel,
-    talks: Sequence[PracticeTalk],
-    alpha: float,
-) -> Json:
-    """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
-    practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
-    yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed + 1)
-    return judge.gate_unplayed(yardstick.kls(current), yardstick.kls(candidate), alpha, round.config.seed)
-
-
-@dataclass(frozen=True)
-class _Talks:
-    """The part of the gate that is talk: fresh questions, answered by the current release and by the candidate."""
-
-    knowledge: Knowledge
-    before: list[PracticeTalk]
-    seed: int
-
-    @classmethod
-    def begin(cls, round: Context, current: RunningModel) -> Self:
-        knowledge, seed = round.knowledge(), round.config.seed + round.folder.number
-        asked = questions_for(knowledge, "gate", round.folder.number, round.config.seed)
-        return cls(knowledge, _answers(current, asked, seed), seed)
-
-    def judged(self, candidate: RunningModel, released: bool) -> Json:
-        """The figures, if there were questions, and whether the candidate may still be released."""
-        if not self.before:
-            return {}
-        after = _answers(candidate, [(talk.topic, talk.question) for talk in self.before], self.seed)
-        figures = talk_judge.as_json(self.before, after, self.knowledge)
-        return {"talks": figures, "released": released and talk_judge.keeps_form(figures)}
-
-
-def _answers(model: RunningModel, asked: Sequence[tuple[Topic, str]], seed: int) -> list[PracticeTalk]:
-    with progress("gate of talks", len(asked)) as advance:
-        return ask(model, asked, seed, advance)
 
 
 def release(round: Context) -> Json:

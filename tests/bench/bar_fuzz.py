@@ -1,8 +1,9 @@
-"""Bar `fuzz`: ten thousand wrong reports against the server's inbox, and as many wrong lesson texts.
+"""Bar `fuzz`: ten thousand wrong reports against the server's inbox, as many wrong batches of situations and
+wrong lesson texts.
 
 Bytes at random, well-packed noise, valid reports with a field replaced, added or taken out, valid bytes with
 some flipped: each must be taken whole or refused by a typed error in one line that names the field (or says
-that the whole is not what it should be). Nothing else may be raised, and nothing half-written. About two
+that the whole is not what it should be). Nothing else may be raised, and nothing half-written. About three
 minutes; `SEED` picks the inputs.
 """
 
@@ -27,20 +28,27 @@ from _bar import finish
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from made_reports import report_of
+from made_reports import batch_of, report_of
 from oel_server.inbox import Inbox
 from oel_shared import wire
 from oel_shared.errors import ReportRefused
 
 QUICK = True
-MINUTES = 2
+MINUTES = 3
 INPUTS = 10_000
 
 LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
 EVIDENCE = wire.Evidence(episodes=3, proposals=2, supports=2, contradictions=1)
 PLAIN = json.loads(wire.canonical_json(report_of((LESSON, EVIDENCE), family="cooking")))
 PACKED = wire.encode(report_of((LESSON, EVIDENCE), family="cooking"))
+BATCH = batch_of(
+    "vending",
+    ("Get tea.", "A machine.", ("insert coin", "press tea button")),
+    ("Get tea.", "{name} waits.", ("insert coin", "kick machine")),
+)
+PLAIN_BATCH = json.loads(wire.canonical_json(BATCH))
 TEXT = json.loads(wire.canonical_json(LESSON))
 WHOLE = ("is not valid zstd", "the cap is", "the whole", "cannot be read")
 """How a refusal begins to speak of a payload in which no field can be told."""
@@ -88,21 +96,25 @@ def spoilt_of(plain: Any) -> st.SearchStrategy[Any]:
     return st.builds(spoilt, st.just(plain), st.sampled_from(places(plain)), json_values, how)
 
 
-def flipped(at: int, bits: int) -> bytes:
+def flipped(right: bytes, at: int, bits: int) -> bytes:
     """A valid payload with one byte changed, or cut there."""
-    data = bytearray(PACKED)
+    data = bytearray(right)
     place = at % len(data)
     data[place] ^= bits
     return bytes(data if bits else data[:place])
 
 
-payloads = st.one_of(
-    st.binary(max_size=300),
-    st.binary(max_size=300).map(zstandard.compress),
-    st.builds(packed, spoilt_of(PLAIN)),
-    st.builds(packed, json_values),
-    st.builds(flipped, st.integers(0, 10**6), st.integers(0, 255)),
-)
+def payloads_like(plain: Any, right: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes that are, or nearly are, what a device sends."""
+    return st.one_of(
+        st.binary(max_size=300),
+        st.binary(max_size=300).map(zstandard.compress),
+        st.builds(packed, spoilt_of(plain)),
+        st.builds(packed, json_values),
+        st.builds(flipped, st.just(right), st.integers(0, 10**6), st.integers(0, 255)),
+    )
+
+
 texts = st.one_of(
     st.text(max_size=200),
     spoilt_of(TEXT).map(json.dumps),
@@ -139,7 +151,7 @@ class Tally:
 
     def refused(self, reason: str) -> None:
         """One refusal; it has to be a line that says where the fault is."""
-        named = " field " in reason or reason.startswith(("report field", "lesson field"))
+        named = " field " in reason or reason.startswith(("report field", "situations field", "lesson field"))
         if "\n" in reason or not (named or any(words in reason for words in WHOLE)):
             self.unclear.append(reason[:200])
         self._count("refused, field named" if named else "refused as a whole")
@@ -168,29 +180,47 @@ class Listening(Inbox):
 
 def fuzz_reports(server: Path, seed: int) -> tuple[Tally, bool]:
     """Reports through the inbox; and whether it holds exactly those that it said it took."""
-    tally, kept = Tally("reports"), set[str]()
+    with closing(Listening(server)) as inbox:
+        tally, kept = fuzz_inbox(inbox, "reports", payloads_like(PLAIN, PACKED), seed)
+        whole = all(wire.digest(one.report) in kept for one in inbox.reports(1))
+        return tally, whole and set(inbox.report_ids("10")) == kept
+
+
+def fuzz_situations(server: Path, seed: int) -> tuple[Tally, bool]:
+    """The same for batches of situations."""
+    with closing(Listening(server)) as inbox:
+        payloads = payloads_like(PLAIN_BATCH, wire.encode(BATCH))
+        tally, kept = fuzz_inbox(inbox, "situations", payloads, seed)
+        whole = all(wire.digest(batch) in kept for _, batch in inbox.situations(1))
+        return tally, whole and set(inbox.situation_ids("10")) == kept
+
+
+def fuzz_inbox(
+    inbox: Listening, what: str, payloads: st.SearchStrategy[bytes], seed: int
+) -> tuple[Tally, set[str]]:
+    """Every payload to the inbox; and the ids that it said it took."""
+    keep = inbox.keep if what == "reports" else inbox.keep_situations
+    decode = wire.decode_report if what == "reports" else wire.decode_situations
+    tally, kept = Tally(what), set[str]()
     # Ids as a device would name them: its own, or anything.
     random_ = random.Random(seed)
-    with closing(Listening(server)) as inbox:
 
-        def check(payload: bytes) -> None:
-            claimed = claimed_id(payload, random_)
-            if inbox.keep(1, "10", claimed, payload):
-                kept.add(claimed)
-                tally.taken()
-            else:
-                tally.refused(inbox.said)
+    def check(payload: bytes) -> None:
+        claimed = claimed_id(payload, decode, random_)
+        if keep(1, "10", claimed, payload):
+            kept.add(claimed)
+            tally.taken()
+        else:
+            tally.refused(inbox.said)
 
-        run_all(payloads, seed, check)
-        held = inbox.report_ids("10")
-        whole = all(wire.digest(one.report) in kept for one in inbox.reports(1))
-    return tally, whole and set(held) == kept
+    run_all(payloads, seed, check)
+    return tally, kept
 
 
-def claimed_id(payload: bytes, random_: random.Random) -> str:
+def claimed_id(payload: bytes, decode: Callable[[bytes], BaseModel], random_: random.Random) -> str:
     """The right id where the payload has one, now and then a wrong one."""
     try:
-        right = wire.digest(wire.decode_report(payload))
+        right = wire.digest(decode(payload))
     except ReportRefused:
         right = "0" * 64
     return right if random_.random() < 0.9 else "f" * 64
@@ -212,17 +242,20 @@ def fuzz_texts(seed: int) -> Tally:
 
 
 def main() -> None:
-    """Fuzz both, then print what became of them."""
+    """Fuzz all three, then print what became of them."""
     seed = int(os.environ.get("SEED", "0"))
     with tempfile.TemporaryDirectory() as folder:
-        reports, whole = fuzz_reports(Path(folder), seed)
+        reports, whole_reports = fuzz_reports(Path(folder), seed)
+        batches, whole_batches = fuzz_situations(Path(folder), seed)
     lessons = fuzz_texts(seed)
-    unclear = reports.unclear + lessons.unclear
+    tallies, whole = (reports, batches, lessons), whole_reports and whole_batches
+    unclear = [reason for tally in tallies for reason in tally.unclear]
     finish(
         "fuzz",
-        whole and not unclear and min(reports.ends.total(), lessons.ends.total()) >= INPUTS,
+        whole and not unclear and min(tally.ends.total() for tally in tallies) >= INPUTS,
         seed=seed,
         reports=dict(reports.ends),
+        situations=dict(batches.ends),
         texts=dict(lessons.ends),
         nothing_half_written=whole,
         unclear_refusals=len(unclear),

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from made_reports import batch_of, put_situations
 from oel_client.config import load
 from oel_client.outbox import Outbox
 from oel_shared import wire
@@ -80,6 +81,23 @@ def test_the_outbox_shows_exactly_what_leaves(oel, device):
     assert [one["id"] for one in shown["lessons"]] == [one.id for one in report.lessons]
     texts = [one.lesson for one in Outbox(device).contents(parcel.report_id)]
     assert [one["text"] for one in shown["lessons"]] == texts
+
+
+def test_situations_are_shown_to_the_last_byte_and_leave_only_if_they_are_named(oel, device):
+    batch = batch_of("scripted", ("Open the chest.", "A hall.", ("look", "open chest")))
+    key = put_situations(device, batch, "held")
+    assert "situations" in oel("outbox", "list", "--home", device)
+    shown = oel("outbox", "show", key[:12], "--home", device)
+    assert wire.canonical_json(batch).decode() in shown
+    assert "Open the chest. | A hall. | look, open chest" in shown
+    said = oel("outbox", "approve", "--home", device)
+    assert f"situations stay until you name them, having seen them: {key[:12]}" in said
+    assert Outbox(device).all()[0].state == "held"
+    assert "holds situations" in oel("outbox", "edit", key, "--drop", "0" * 16, "--home", device, code=2)
+    assert f"{key[:12]} may leave" in oel("outbox", "approve", key[:12], "--home", device)
+    assert Outbox(device).all()[0].state == "waiting"
+    assert "stays on this device" in oel("outbox", "deny", "--home", device)
+    assert Outbox(device).all()[0].state == "denied"
 
 
 def test_init_draws_a_seed_and_takes_the_default_tasks(oel, home, tiny_llama):

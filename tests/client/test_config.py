@@ -19,6 +19,7 @@ from oel_shared.errors import ConfigError, StateError
             superlink="learn.example.org:443",
             seed=2**31 - 1,
             threads=7,
+            share_situations=("vending", "cooking"),
         ),
     ],
 )
@@ -42,6 +43,8 @@ def test_every_key_of_a_written_file_has_a_comment(tmp_path):
         ("superlink = 'nowhere'", "key 'superlink'"),
         ("threads = 0", "key 'threads'"),
         ("seed = -1", "key 'seed'"),
+        ("share_situations = ['a b']", "key 'share_situations.0'"),
+        ("share_situations = ['chat']", "talks are never shared"),
     ],
 )
 def test_a_wrong_edit_is_named(tmp_path, line, says):

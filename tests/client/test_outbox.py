@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from oel_client.outbox import Content, Outbox, Parcel, State
+from oel_client.outbox import DATABASE, Content, Outbox, Parcel, State
 from oel_shared.errors import StateError
 
 LESSON = Content("1" * 16, '{"the": "text"}')
@@ -170,6 +172,30 @@ def test_the_ledger_knows_in_which_release_a_lesson_ended(tmp_path: Path) -> Non
     outbox.note_taught("r1", [LESSON.lesson_id])
     outbox.note_taught("r1", [LESSON.lesson_id])
     assert outbox.taught() == (("r1", LESSON.lesson_id),)
+
+
+def test_a_batch_of_situations_and_a_report_do_not_take_each_others_place(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b", "c")
+    for name in ("x", "y"):
+        batch = dataclasses.replace(parcel(name, "held", release="a"), kind="situations")
+        outbox.put(batch, [], games=[f"game of {name}", "shared"])
+    assert states(outbox) == {"a": "waiting", "b": "waiting", "c": "waiting", "y": "held"}
+    assert outbox.games(["x", "y"]) == {"game of y", "shared"}  # what was replaced never left
+    outbox.decide("y", approve=True)
+    send(outbox, "y")
+    assert [(left.kind, left.id) for left in outbox.ledger()] == [("situations", "y")]
+
+
+def test_an_outbox_from_before_there_were_situations_is_still_one(tmp_path: Path) -> None:
+    put(Outbox(tmp_path), "a")
+    with sqlite3.connect(tmp_path / DATABASE) as database:
+        database.execute("DROP TABLE parcel_games")
+        database.execute("ALTER TABLE parcels DROP COLUMN kind")
+    database.close()
+    assert [(p.report_id, p.kind) for p in Outbox(tmp_path).all()] == [("a", "report")]
+    put(Outbox(tmp_path), "b")
+    assert ids(Outbox(tmp_path)) == ["a", "b"]
 
 
 def test_a_report_survives_a_kill_right_after_put(tmp_path: Path) -> None:

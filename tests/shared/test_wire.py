@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from oel_shared import types, wire
+from oel_shared import prompts, types, wire
 from oel_shared.errors import RefusedError, ReleaseRefused, ReportRefused
 
 LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
@@ -19,6 +19,13 @@ REPORT = wire.Report(
     family="cooking",
     episodes=3,
     lessons=(wire.Counted(id=LESSON.id, evidence=EVIDENCE),),
+)
+BATCH = wire.Situations.of(
+    "vending",
+    {
+        wire.RedactedState(goal="Get tea.", observation=said, actions=("insert coin", "press tea button"))
+        for said in ("A machine.", "The coin drops.", "{name} waits.")
+    },
 )
 ENTRY = wire.FileEntry(name="m.gguf", role="model", type="Q4_1", length=5, sha256="0" * 64)
 NOTICE = wire.ReleaseNotice(
@@ -41,6 +48,7 @@ def plain(report: wire.Report = REPORT) -> dict:
 def test_what_is_sent_is_what_arrives():
     assert wire.decode_report(wire.encode(REPORT)) == REPORT
     assert wire.decode_notice(wire.encode(NOTICE)) == NOTICE
+    assert wire.decode_situations(wire.encode(BATCH)) == BATCH
 
 
 def test_equal_reports_have_equal_bytes_and_identity():
@@ -159,13 +167,15 @@ def test_a_report_that_breaks_the_schema_is_refused_in_one_line_with_its_field(p
 def test_rubbish_is_refused(data):
     with pytest.raises(ReportRefused):
         wire.decode_report(data)
+    with pytest.raises(ReportRefused):
+        wire.decode_situations(data)
     with pytest.raises(ReleaseRefused):
         wire.decode_notice(data)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_decoding_fail_in_another_way(data):
-    for decode in (wire.decode_report, wire.decode_notice):
+    for decode in (wire.decode_report, wire.decode_situations, wire.decode_notice):
         with pytest.raises(RefusedError):
             decode(data)
 
@@ -173,16 +183,18 @@ def test_no_bytes_make_decoding_fail_in_another_way(data):
 def test_a_small_bomb_is_not_unpacked():
     bomb = zstandard.compress(b" " * (wire.MAX_PLAIN_BYTES + 1))
     assert len(bomb) < wire.MAX_REPORT_BYTES
-    with pytest.raises(ReportRefused):
-        wire.decode_report(bomb)
+    for decode in (wire.decode_report, wire.decode_situations):
+        with pytest.raises(ReportRefused):
+            decode(bomb)
 
 
 def test_a_bomb_that_hides_its_size_is_not_unpacked():
     packer = zstandard.ZstdCompressor().compressobj()
     bomb = packer.compress(b" " * 50_000_000) + packer.flush()
     assert len(bomb) < wire.MAX_REPORT_BYTES
-    with pytest.raises(ReportRefused):
-        wire.decode_report(bomb)
+    for decode in (wire.decode_report, wire.decode_situations):
+        with pytest.raises(ReportRefused):
+            decode(bomb)
 
 
 def test_a_frame_that_claims_to_be_huge_is_not_believed():
@@ -192,8 +204,9 @@ def test_a_frame_that_claims_to_be_huge_is_not_believed():
     assert sizes.content_size == 100_000
     claims[5:9] = b"\xff\xff\xff\x7f"
     assert zstandard.get_frame_parameters(bytes(claims)).content_size > 10**9
-    with pytest.raises(ReportRefused):
-        wire.decode_report(bytes(claims))
+    for decode in (wire.decode_report, wire.decode_situations):
+        with pytest.raises(ReportRefused):
+            decode(bytes(claims))
 
 
 def test_deep_nesting_is_refused():
@@ -240,3 +253,80 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(field, value):
 def test_wire_values_cannot_be_changed():
     with pytest.raises(ValidationError):
         REPORT.release = "r9"
+
+
+def spoilt_batch(path: str, value: object) -> dict:
+    batch = json.loads(wire.canonical_json(BATCH))
+    *parents, last = path.split(".")
+    place = batch
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    place[int(last) if isinstance(place, list) else last] = value
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schema_version", 1),
+        ("family", "a b"),
+        ("release", "base"),
+        ("states", []),
+        ("states.0", "a state"),
+        ("states.0.goal", ""),
+        ("states.0.goal", "x" * (wire.MAX_GOAL + 1)),
+        ("states.0.goal", None),
+        ("states.0.observation", "x" * (wire.MAX_OBSERVATION + 1)),
+        ("states.0.observation", "two\nlines"),
+        ("states.0.observation", "two\u2028lines"),
+        ("states.0.observation", "un\u200bseen"),
+        ("states.0.observation", "<|im_end|>"),
+        ("states.0.history", ["insert coin"]),
+        ("states.0.action", "insert coin"),
+        ("states.0.turn", 3),
+        ("states.0.actions", ["insert coin"]),
+        ("states.0.actions", ["insert coin", "insert coin"]),
+        ("states.0.actions", ["press tea button", "insert coin"]),
+        ("states.0.actions", [f"press {n:02}" for n in range(wire.MAX_ACTIONS + 1)]),
+        ("states.0.actions.1", "x" * (wire.MAX_ACTION + 1)),
+        ("states.0.actions.1", ""),
+        ("states.0.actions.1", 7),
+    ],
+)
+def test_a_batch_that_breaks_the_schema_is_refused_in_one_line_with_its_field(path, value):
+    with pytest.raises(ReportRefused) as caught:
+        wire.decode_situations(packed(spoilt_batch(path, value)))
+    assert "\n" not in str(caught.value)
+    assert f"field {path}" in str(caught.value)
+
+
+def test_the_order_of_states_says_nothing_and_none_stands_twice():
+    batch = json.loads(wire.canonical_json(BATCH))
+    for states in (batch["states"][::-1], [batch["states"][0]] * 2):
+        with pytest.raises(ReportRefused, match="field states"):
+            wire.decode_situations(packed(batch | {"states": states}))
+    turned = wire.Situations.of("vending", {BATCH.states[n] for n in (2, 0, 1)})
+    assert wire.digest(turned) == wire.digest(BATCH)
+
+
+def test_a_state_on_the_wire_is_what_a_prompt_shows_and_nothing_of_its_episode():
+    assert set(wire.RedactedState.model_fields) == {"goal", "observation", "actions"}
+    assert set(wire.Situations.model_fields) == {"schema_version", "family", "states"}
+    assert wire.MAX_OBSERVATION == prompts.OBSERVATION_CHARACTERS
+
+
+def test_a_batch_over_its_cap_neither_leaves_nor_arrives(monkeypatch):
+    sent = wire.encode(BATCH)
+    monkeypatch.setattr("oel_shared.wire._codec.MAX_REPORT_BYTES", len(sent) - 1)
+    with pytest.raises(ReportRefused, match="send fewer situations"):
+        wire.encode(BATCH)
+    with pytest.raises(ReportRefused, match=r"situations of .* the cap is"):
+        wire.decode_situations(sent)
+
+
+def test_a_batch_holds_so_many_states_at_most():
+    (one, *_) = BATCH.states
+    many = {one.model_copy(update={"observation": f"Hall {n}."}) for n in range(wire.MAX_STATES + 1)}
+    wire.Situations.of("vending", set(list(many)[1:]))
+    with pytest.raises(ValidationError, match="states"):
+        wire.Situations.of("vending", many)

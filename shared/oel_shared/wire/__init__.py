@@ -1,8 +1,9 @@
 """Everything that crosses between a device and the server, and nothing else.
 
-Up: `Report` (counts behind lesson ids), and `Lesson` in full, but only one that enough devices hold. Down:
-`Manifest` inside a `ReleaseNotice`. A trajectory has no wire form. All are frozen and typed; reports and
-manifests are schema-versioned and travel as canonical JSON compressed with zstd.
+Up: `Report` (counts behind lesson ids), and `Lesson` in full, but only one that enough devices hold; where a
+user asked for it and said yes, `Situations`, redacted states that stand alone. Down: `Manifest` inside a
+`ReleaseNotice`. A trajectory has no wire form. All are frozen and typed; reports, situations and manifests are
+schema-versioned and travel as canonical JSON compressed with zstd.
 """
 
 from oel_shared.wire._base import SCHEMA, Frozen, ShortName
@@ -12,6 +13,7 @@ from oel_shared.wire._codec import (
     canonical_json,
     decode_notice,
     decode_report,
+    decode_situations,
     digest,
     encode,
     read_lesson,
@@ -29,11 +31,25 @@ from oel_shared.wire._lessons import (
 )
 from oel_shared.wire._releases import FileEntry, Manifest, ReleaseNotice
 from oel_shared.wire._reports import MAX_LESSONS, Counted, Report
+from oel_shared.wire._situations import (
+    MAX_ACTION,
+    MAX_ACTIONS,
+    MAX_GOAL,
+    MAX_OBSERVATION,
+    MAX_STATES,
+    RedactedState,
+    Situations,
+)
 
 __all__ = [
+    "MAX_ACTION",
+    "MAX_ACTIONS",
+    "MAX_GOAL",
     "MAX_LESSONS",
+    "MAX_OBSERVATION",
     "MAX_PLAIN_BYTES",
     "MAX_REPORT_BYTES",
+    "MAX_STATES",
     "MAX_TEMPLATE",
     "SCHEMA",
     "TOPICS",
@@ -46,13 +62,16 @@ __all__ = [
     "Lesson",
     "LessonId",
     "Manifest",
+    "RedactedState",
     "ReleaseNotice",
     "Report",
     "ShortName",
+    "Situations",
     "Topic",
     "canonical_json",
     "decode_notice",
     "decode_report",
+    "decode_situations",
     "digest",
     "encode",
     "lesson_id",

@@ -13,9 +13,10 @@ from oel_shared.errors import OelError, RefusedError, ReleaseRefused, ReportRefu
 from oel_shared.wire._lessons import Lesson
 from oel_shared.wire._releases import ReleaseNotice
 from oel_shared.wire._reports import Report
+from oel_shared.wire._situations import Situations
 
 MAX_REPORT_BYTES = 16 * 1024
-"""Cap of one compressed report."""
+"""Cap of one compressed report, or batch of situations."""
 MAX_PLAIN_BYTES = 1024 * 1024
 """Cap of one decompressed message, so a small bomb cannot fill memory."""
 
@@ -37,20 +38,30 @@ def digest(value: BaseModel) -> str:
 
 
 def encode(value: BaseModel) -> bytes:
-    """Canonical JSON, compressed. Raises: ReportRefused if a report exceeds its cap."""
+    """Canonical JSON, compressed. Raises: ReportRefused if a report or a batch exceeds its cap."""
     packed = zstandard.ZstdCompressor(level=10).compress(canonical_json(value))
-    if isinstance(value, Report) and len(packed) > MAX_REPORT_BYTES:
+    if isinstance(value, Report | Situations) and len(packed) > MAX_REPORT_BYTES:
+        name, parts = ("report", "lessons") if isinstance(value, Report) else ("batch", "situations")
         raise ReportRefused(
-            f"the report is {len(packed)} bytes compressed, the cap is {MAX_REPORT_BYTES}: send fewer lessons"
+            f"the {name} is {len(packed)} bytes compressed, the cap is {MAX_REPORT_BYTES}: send fewer {parts}"
         )
     return packed
 
 
 def decode_report(packed: bytes) -> Report:
     """The report in `packed`. Raises: ReportRefused naming the field."""
+    return _decode_up(packed, Report)
+
+
+def decode_situations(packed: bytes) -> Situations:
+    """The batch of situations in `packed`. Raises: ReportRefused naming the field."""
+    return _decode_up(packed, Situations)
+
+
+def _decode_up(packed: bytes, kind: type[ModelT]) -> ModelT:
     if len(packed) > MAX_REPORT_BYTES:
-        raise ReportRefused(f"report of {len(packed)} bytes, the cap is {MAX_REPORT_BYTES}")
-    return _decode(packed, Report, ReportRefused)
+        raise ReportRefused(f"{kind.__name__.lower()} of {len(packed)} bytes, the cap is {MAX_REPORT_BYTES}")
+    return _decode(packed, kind, ReportRefused)
 
 
 def read_lesson(text: str) -> Lesson:

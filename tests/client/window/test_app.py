@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
+from made_reports import batch_of, put_situations
 from oel_client.outbox import Outbox
 from oel_client.window.app import MAX_FORM_BYTES, Window
 from oel_client.window.background import Background
 from oel_client.window.changes import work_out
 from oel_client.window.guard import FORM
+from oel_shared import wire
 from oel_shared.errors import StateError
 from window_device import EVIL, OTHER, TAUGHT, open_scripted
 
@@ -142,6 +144,23 @@ def test_a_word_on_a_report_is_done_and_said(client, report, device):
         assert f"Report {report[:12]} {text}" in said
         assert Outbox(device).all()[0].state == state
     assert "stays on this device." not in words(client.get(PAGE).text)  # said once
+
+
+def test_a_batch_of_situations_is_read_whole_before_a_word_on_it(client, device):
+    evil = EVIL.replace("<", "").replace(">", "")
+    batch = batch_of("toy", (f"Get the coin. {evil}", "Room 7.", ("go north", "take coin")))
+    key = put_situations(device, batch, "held")
+    page = client.get(PAGE).text
+    assert f"Situations {key[:12]}: 1 of toy with base" in words(page)
+    assert words(page).count("Room 7.") == 2  # as bytes, and for reading
+    assert "go north, take coin" in words(page)
+    assert client.get(f"{PAGE}report/{key}").content == wire.encode(batch)
+    say(client, "approve", report=key)
+    outbox = Outbox(device)
+    outbox.mark_sent([p for p in outbox.all() if p.report_id == key], round=1)
+    assert "situations: 1 situations of toy with base" in words(client.get(PAGE).text)
+    say(client, "forget", report=key)
+    assert outbox.withdrawn() == (key,)
 
 
 def test_lessons_can_be_left_out_before_a_report_leaves(client, report, device):

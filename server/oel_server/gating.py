@@ -1,0 +1,105 @@
+"""The stage that decides: is the picked file better, by play where there are games, else by nearness to the teacher?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from oel_server import judge
+from oel_server import screen as screening
+from oel_server.context import Context, RunningModel
+from oel_server.knowledge import Knowledge
+from oel_server.packaged import picked
+from oel_server.practise import fresh_games, plays_of
+from oel_server.stages import Json
+from oel_server.talks import judge as talk_judge
+from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
+from oel_shared.console import progress
+from oel_shared.environment import Game
+from oel_shared.wire import Topic
+
+
+def gate(round: Context) -> Json:
+    """Play the picked file against the current release on fresh games; without games, compare to the teacher."""
+    number, config = round.folder.number, round.config
+    current, candidate = round.load_current(), round.load(picked(round.folder))
+    games = [
+        game
+        for environment in round.environments
+        for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
+    ]
+    talks = _Talks.begin(round, current)
+    verdict = _judged(round, current, candidate, games, talks.before)
+    return verdict | talks.judged(candidate, verdict["released"])
+
+
+def _judged(
+    round: Context,
+    current: RunningModel,
+    candidate: RunningModel,
+    games: Sequence[Game],
+    talks: Sequence[PracticeTalk],
+) -> Json:
+    """By play where the games can show what was taught, else by how near the candidate is to the teacher."""
+    number, config, knowledge = round.folder.number, round.config, round.knowledge()
+    alpha = judge.round_alpha(config.alpha, number)
+    taught, own = set(knowledge.families), {game.family for game in games}
+    if not games:
+        return _gate_unplayed(round, current, candidate, talks, alpha)
+    plays = plays_of(games, config.seed + number)
+    with progress("gate", 3 * len(plays)) as advance:
+        played = judge.gate(plays, current, candidate, alpha, config.seed, advance)
+    if taught & own:
+        unplayed = sorted(taught - own)
+        return played.as_json() | {"standing": "proven"} | ({"unplayed": unplayed} if unplayed else {})
+    # Nothing was taught that these games could show: they only must not get worse.
+    nearer = _gate_unplayed(round, current, candidate, talks, alpha)
+    unharmed = all(comparison.difference.high >= 0 for comparison in played.families.values())
+    return nearer | {
+        "families": played.as_json()["families"],
+        "looks": played.looks,
+        "released": nearer["released"] and unharmed,
+    }
+
+
+def _gate_unplayed(
+    round: Context,
+    current: RunningModel,
+    candidate: RunningModel,
+    talks: Sequence[PracticeTalk],
+    alpha: float,
+) -> Json:
+    """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
+    practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
+    yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed + 1)
+    found = judge.gate_unplayed(yardstick.kls(current), yardstick.kls(candidate), alpha, round.config.seed)
+    return found | {"standing": "unproven"}
+
+
+@dataclass(frozen=True)
+class _Talks:
+    """The part of the gate that is talk: fresh questions, answered by the current release and by the candidate."""
+
+    knowledge: Knowledge
+    before: list[PracticeTalk]
+    seed: int
+
+    @classmethod
+    def begin(cls, round: Context, current: RunningModel) -> Self:
+        knowledge, seed = round.knowledge(), round.config.seed + round.folder.number
+        asked = questions_for(knowledge, "gate", round.folder.number, round.config.seed)
+        return cls(knowledge, _answers(current, asked, seed), seed)
+
+    def judged(self, candidate: RunningModel, released: bool) -> Json:
+        """The figures, if there were questions, and whether the candidate may still be released."""
+        if not self.before:
+            return {}
+        after = _answers(candidate, [(talk.topic, talk.question) for talk in self.before], self.seed)
+        figures = talk_judge.as_json(self.before, after, self.knowledge)
+        return {"talks": figures, "released": released and talk_judge.keeps_form(figures)}
+
+
+def _answers(model: RunningModel, asked: Sequence[tuple[Topic, str]], seed: int) -> list[PracticeTalk]:
+    with progress("gate of talks", len(asked)) as advance:
+        return ask(model, asked, seed, advance)
