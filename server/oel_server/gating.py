@@ -1,4 +1,4 @@
-"""The stage that decides: is the picked file better, by play, or where there are no games by nearness to the teacher?"""
+"""The stage that decides: is the picked file better? By play, or without games by nearness to the teacher."""
 
 from __future__ import annotations
 
