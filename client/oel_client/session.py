@@ -14,6 +14,8 @@ from oel_client.extract import Found, extract
 from oel_client.installation import Installed, install_base, installed
 from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
+from oel_client.privacy import spending
+from oel_client.privacy.reports import private_reports
 from oel_client.propose import PROPOSERS
 from oel_client.reporting import Reported, put_reports
 from oel_client.store import Dealt, DeviceStore
@@ -56,6 +58,8 @@ class Extraction:
     found: tuple[Found, ...]
     reported: tuple[Reported, ...]
     """A report for each family, unless its user never shares that family."""
+    withheld: tuple[str, ...] = ()
+    """A line for each family of which the privacy budget allows no report."""
 
 
 def set_up(home: Path, given: Mapping[str, object], seed: int) -> tuple[ClientConfig, Installed]:
@@ -155,13 +159,24 @@ def extract_reports(
 ) -> Extraction:
     """Extract lessons from the current release's episodes, keep them and put reports into the outbox.
 
-    Raises: StateError if nothing was played with this release.
+    Raises: StateError if nothing was played with this release; NotInstalled if counts shall be private and OpenDP
+        is missing.
     """
-    release = installed(home).version
+    release, private = installed(home).version, private_reports(home, config)
     episodes, found = find_lessons(store, model, release, home)
     found = with_trials(found, TrialStore(home).tallies(release))
     store.replace_lessons(release, found, clock())
-    return Extraction(found, put_reports(Outbox(home, clock), config, release, episodes, found, clock()))
+    reported = put_reports(Outbox(home, clock), config, release, episodes, found, clock(), private)
+    return Extraction(found, reported, _withheld(home, config, episodes, reported))
+
+
+def _withheld(
+    home: Path, config: ClientConfig, episodes: Mapping[str, int], reported: Sequence[Reported]
+) -> tuple[str, ...]:
+    """Why families that are shared have no report: the budget is the one reason."""
+    made = {one.report.family for one in reported}
+    missing = [name for name in sorted(episodes) if name not in made and config.shares(name) != "never"]
+    return tuple(spending.refusal(name, spending.facts(home, config)) for name in missing)
 
 
 def _by_family(

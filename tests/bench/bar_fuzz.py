@@ -40,6 +40,7 @@ INPUTS = 10_000
 LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
 EVIDENCE = wire.Evidence(episodes=3, proposals=2, supports=2, contradictions=1)
 PLAIN = json.loads(wire.canonical_json(report_of((LESSON, EVIDENCE), family="cooking")))
+PRIVATE = PLAIN | {"epsilon": 0.5}
 PACKED = wire.encode(report_of((LESSON, EVIDENCE), family="cooking"))
 TEXT = json.loads(wire.canonical_json(LESSON))
 WHOLE = ("is not valid zstd", "the cap is", "the whole", "cannot be read")
@@ -100,6 +101,7 @@ payloads = st.one_of(
     st.binary(max_size=300),
     st.binary(max_size=300).map(zstandard.compress),
     st.builds(packed, spoilt_of(PLAIN)),
+    st.builds(packed, spoilt_of(PRIVATE)),
     st.builds(packed, json_values),
     st.builds(flipped, st.integers(0, 10**6), st.integers(0, 255)),
 )

@@ -64,6 +64,26 @@ def test_every_command_speaks_to_people_too(oel, device):
         assert says in oel(*command.split(), "--home", device)
 
 
+def test_the_ledger_and_the_status_say_what_epsilon_is_spent_and_left(oel, device):
+    assert json.loads(oel("ledger", "--home", device, "--json"))["privacy"]["spent"] == 0
+    assert "Privacy" not in oel("ledger", "--home", device)
+    file = device / "config.toml"
+    text = file.read_text().replace("privacy_epsilon = 0.0", "privacy_epsilon = 0.5")
+    file.write_text(text.replace("privacy_budget = 0.0", "privacy_budget = 0.5"))
+    oel("play", "--home", device, "--episodes", 12)
+    done = json.loads(oel("extract", "--home", device, "--json"))
+    assert (done["reports"][0]["epsilon"], done["withheld"]) == (0.5, [])
+    for command in ("ledger", "status"):
+        told = json.loads(oel(command, "--home", device, "--json"))["privacy"]
+        assert (told["spent"], told["left"], told["budget"]) == (0.5, 0.0, 0.5)
+        assert [one["report"] for one in told["reports"]] == [done["reports"][0]["report"]]
+        assert "epsilon 0.5 a report; 0.5 spent, reports made: 1; 0 left of 0.5" in oel(command, "--home", device)
+    oel("play", "--home", device, "--episodes", 1)
+    refused = oel("extract", "--home", device)
+    assert refused.count("No report of scripted: it costs epsilon 0.5, and 0 is left") == 1
+    assert "never" not in refused.splitlines()[-1]
+
+
 def wire_lessons(home) -> int:
     return len(wire.decode_report(Outbox(home).all()[0].payload).lessons)
 

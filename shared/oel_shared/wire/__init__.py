@@ -28,13 +28,15 @@ from oel_shared.wire._lessons import (
     lesson_id,
 )
 from oel_shared.wire._releases import FileEntry, Manifest, ReleaseNotice
-from oel_shared.wire._reports import MAX_LESSONS, Counted, Report
+from oel_shared.wire._reports import MAX_EPSILON, MAX_LESSONS, MIN_EPSILON, Counted, Report
 
 __all__ = [
+    "MAX_EPSILON",
     "MAX_LESSONS",
     "MAX_PLAIN_BYTES",
     "MAX_REPORT_BYTES",
     "MAX_TEMPLATE",
+    "MIN_EPSILON",
     "SCHEMA",
     "TOPICS",
     "Advice",
