@@ -9,6 +9,8 @@ import pytest
 
 from oel_client.config import load
 from oel_client.outbox import Outbox
+from oel_client.privacy.spending import Spending
+from oel_client.showing import show_reports
 from oel_shared import wire
 from oel_shared.cli import run
 
@@ -70,18 +72,19 @@ def test_the_ledger_and_the_status_say_what_epsilon_is_spent_and_left(oel, devic
     file = device / "config.toml"
     text = file.read_text().replace("privacy_epsilon = 0.0", "privacy_epsilon = 0.5")
     file.write_text(text.replace("privacy_budget = 0.0", "privacy_budget = 0.5"))
-    oel("play", "--home", device, "--episodes", 12)
-    done = json.loads(oel("extract", "--home", device, "--json"))
-    assert (done["reports"][0]["epsilon"], done["withheld"]) == (0.5, [])
+    report = wire.Report(release="base", family="scripted", episodes=9, lessons=(), epsilon=0.5)
+    Spending(device).report("some records", 0.0, lambda: report, 0.5, "2026-01-31T12:00:00+00:00")
     for command in ("ledger", "status"):
         told = json.loads(oel(command, "--home", device, "--json"))["privacy"]
         assert (told["spent"], told["left"], told["budget"]) == (0.5, 0.0, 0.5)
-        assert [one["report"] for one in told["reports"]] == [done["reports"][0]["report"]]
-        assert "epsilon 0.5 a report; 0.5 spent, reports made: 1; 0 left of 0.5" in oel(command, "--home", device)
-    oel("play", "--home", device, "--episodes", 1)
-    refused = oel("extract", "--home", device)
-    assert refused.count("No report of scripted: it costs epsilon 0.5, and 0 is left") == 1
-    assert "never" not in refused.splitlines()[-1]
+        assert [one["report"] for one in told["reports"]] == [wire.digest(report)]
+        said = " ".join(oel(command, "--home", device).split())
+        assert "epsilon 0.5 a report; 0.5 spent, reports made: 1; 0 left of 0.5" in said
+
+
+def test_where_the_budget_is_spent_the_reason_is_all_that_is_said(capsys, home):
+    show_reports((), ("No report of toy: why.",), home)
+    assert capsys.readouterr().out == "No report of toy: why.\n"
 
 
 def wire_lessons(home) -> int:
