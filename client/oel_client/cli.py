@@ -156,12 +156,12 @@ def extract(
         done = extract_reports(folder, store, model, config)
     if as_json:
         reports = plain_reports(done.reported)
-        facts = {"bytes": sum(r["bytes"] for r in reports), "reports": reports}
+        facts = {"bytes": sum(r["bytes"] for r in reports), "reports": reports, "withheld": done.withheld}
         facts |= {"situations": plain_situations(done.offered)} if done.offered else {}
         show_json({**facts, "release": now.version, "lessons": plain_lessons(done.found)})
         return
     show_lessons(done.found, store, now.version)
-    show_reports(done.reported, folder)
+    show_reports(done.reported, done.withheld, folder)
     show_situations(done.offered)
 
 
@@ -249,6 +249,7 @@ def rollback(home: Home = None, as_json: Json = False) -> None:
 def status(home: Home = None, as_json: Json = False) -> None:
     """Say how the device stands: release, episodes, lessons, outbox."""
     from oel_client import upkeep
+    from oel_client.privacy.spending import in_words
 
     facts = upkeep.status(folder_of(home))
     if as_json:
@@ -266,6 +267,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "superlink": config["superlink"],
             "lessons": f"{facts['lessons']} from {facts['release']}",
             "outbox": ", ".join(f"{count} {state}" for state, count in waiting.items()) or "empty",
+            "privacy": in_words(facts["privacy"]),
         }
     )
     if facts["episodes"]:

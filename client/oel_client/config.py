@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from oel_shared import atomic
 from oel_shared.config import Config, load_config
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
 from oel_shared.errors import StateError
-from oel_shared.wire import ShortName
+from oel_shared.wire import MAX_EPSILON, MIN_EPSILON, ShortName
 
 CONFIG = "config.toml"
 Share = Literal["ask", "auto", "never"]
@@ -52,6 +52,12 @@ share_situations = {share_situations}
 
 # Words that never leave, whatever they stand in: names, places, projects.
 private_words = {private_words}
+
+# Differential privacy of the counts: the epsilon of one report, such as 1.0; smaller is noisier. 0.0: none.
+privacy_epsilon = {privacy_epsilon}
+
+# Epsilon that all reports ever made here may add up to; then no more are made. 0.0: no limit.
+privacy_budget = {privacy_budget}
 """
 
 
@@ -67,6 +73,22 @@ class ClientConfig(Config):
     share_except: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+=(ask|auto|never)$")], ...] = ()
     share_situations: tuple[ShortName, ...] = ()
     private_words: tuple[Annotated[str, Field(min_length=2)], ...] = ()
+    privacy_epsilon: Annotated[float, Field(ge=0, le=MAX_EPSILON, allow_inf_nan=False)] = 0.0
+    privacy_budget: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @field_validator("privacy_epsilon")
+    @classmethod
+    def _is_more_than_noise(cls, epsilon: float) -> float:
+        if 0 < epsilon < MIN_EPSILON:
+            raise ValueError(f"0 for none, else at least {MIN_EPSILON}")
+        return epsilon
+
+    @field_validator("privacy_budget")
+    @classmethod
+    def _needs_an_epsilon(cls, budget: float, others: ValidationInfo) -> float:
+        if budget and others.data.get("privacy_epsilon") == 0:
+            raise ValueError("a budget needs privacy_epsilon, which is 0")
+        return budget
 
     @field_validator("share_situations")
     @classmethod

@@ -127,8 +127,7 @@ def weigh(
         applied = False
         soon = good_news_soon(trajectory, good_news)
         for i, turn in enumerate(trajectory.turns):
-            advised = matching_actions(lesson, turn.state)
-            if not advised or len(advised) == len(turn.state.actions):
+            if not (advised := advised_actions(lesson, turn.state)):
                 continue
             applied = True
             followed = turn.action in advised
@@ -145,6 +144,12 @@ def weigh(
         declined_bad=counts[False, False],
     )
     return Found(lesson, evidence, tuple(cites[:MAX_CITES]))
+
+
+def advised_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
+    """What it advises here; empty where it does not apply, or where every action is as good."""
+    advised = matching_actions(lesson, state)
+    return () if len(advised) == len(state.actions) else advised
 
 
 def lift(evidence: Evidence) -> float:

@@ -104,13 +104,20 @@ def edit(
 
 
 def ledger(home: Home = None, as_json: Json = False) -> None:
-    """List everything that ever left this device: when, what, and in which releases it ended."""
-    from oel_client.consent import ledger_lines
+    """List everything that ever left this device: when, what, and in which releases it ended.
 
-    lines = ledger_lines(folder_of(home))
+    With `privacy_epsilon` in the settings, also the epsilon that all reports ever made add up to, and what is left.
+    """
+    from oel_client import config as settings
+    from oel_client.consent import ledger_lines
+    from oel_client.privacy.spending import facts, in_words
+
+    folder = folder_of(home)
+    lines, privacy = ledger_lines(folder), facts(folder, settings.load(folder))
     if as_json:
-        show_json({"left": lines})
-    elif lines:
+        show_json({"left": lines, "privacy": privacy})
+        return
+    if lines:
         rows = [
             [x["at"], str(x["round"]), x["kind"], x["id"][:12], f"{x['bytes']} bytes", x["words"],
              ", ".join(x["releases"])]
@@ -119,6 +126,8 @@ def ledger(home: Home = None, as_json: Json = False) -> None:
         show_table(["when", "round", "what", "id", "size", "meaning", "ended in"], rows)
     else:
         show("nothing has left this device")
+    if privacy["epsilon"] or privacy["reports"]:
+        show(f"Privacy of the counts: {in_words(privacy)}.")
 
 
 def forget(

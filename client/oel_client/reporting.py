@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from oel_client.config import ClientConfig
 from oel_client.extract import Found
 from oel_client.outbox import Content, Outbox, Parcel, State
 from oel_client.scrub import Scrubber
 from oel_shared import wire
+
+if TYPE_CHECKING:
+    from oel_client.privacy.reports import PrivateReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,18 @@ def put_reports(
     episodes: Mapping[str, int],
     found: Sequence[Found],
     created: str,
+    private: PrivateReports | None = None,
 ) -> tuple[Reported, ...]:
     """Put a report of each played family into the outbox; a family that its user never shares gets none.
+
+    Nor does one whose private report the privacy budget does not allow.
 
     A lesson in whose words personal data or a private word is found stays here: what would be left of it with
     a placeholder is another lesson, which nobody's evidence supports.
 
     Args:
         episodes: finished episodes by family.
+        private: takes the place of exact counts by private ones; None leaves them exact.
     """
     done, scrubber = [], Scrubber(config.private_words)
     for family, count in sorted(episodes.items()):
@@ -70,6 +78,11 @@ def put_reports(
             continue
         mine = [f for f in found if f.lesson.family == family and not scrubber.scrub(f.lesson.template).found]
         report, contents = make_report(release, family, count, mine)
+        if private:
+            made = private.make(report, [f.lesson for f in mine], created)
+            if made is None:
+                continue
+            report = made
         parcel = parcel_of(report, "waiting" if share == "auto" else "held", created)
         done.append(Reported(report, parcel, outbox.put(parcel, contents)))
     return tuple(done)

@@ -14,6 +14,8 @@ from oel_client.extract import Found, extract
 from oel_client.installation import Installed, install_base, installed
 from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
+from oel_client.privacy import spending
+from oel_client.privacy.reports import private_reports
 from oel_client.propose import PROPOSERS
 from oel_client.reporting import Reported, put_reports
 from oel_client.situations import Offered, put_situations
@@ -59,6 +61,8 @@ class Extraction:
     """A report for each family, unless its user never shares that family."""
     offered: tuple[Offered, ...]
     """Batches of situations, for families of which their user asked for them."""
+    withheld: tuple[str, ...]
+    """A line for each family of which the privacy budget allows no report."""
 
 
 def set_up(home: Path, given: Mapping[str, object], seed: int) -> tuple[ClientConfig, Installed]:
@@ -160,17 +164,27 @@ def extract_reports(
 
     For families in `share_situations` also a batch of situations, held.
 
-    Raises: StateError if nothing was played with this release.
+    Raises: StateError if nothing was played with this release; NotInstalled if counts shall be private and OpenDP
+        is missing.
     """
-    release = installed(home).version
+    release, private = installed(home).version, private_reports(home, config)
     episodes, found = find_lessons(store, model, release, home)
     found = with_trials(found, TrialStore(home).tallies(release))
     store.replace_lessons(release, found, clock())
     outbox = Outbox(home, clock)
-    reported = put_reports(outbox, config, release, episodes, found, clock())
+    reported = put_reports(outbox, config, release, episodes, found, clock(), private)
     played = [t for _, t in store.trajectories(release)] if config.share_situations else []
     offered = put_situations(outbox, config, release, played, found, reported, clock())
-    return Extraction(found, reported, offered)
+    return Extraction(found, reported, offered, _withheld(home, config, episodes, reported))
+
+
+def _withheld(
+    home: Path, config: ClientConfig, episodes: Mapping[str, int], reported: Sequence[Reported]
+) -> tuple[str, ...]:
+    """Why families that are shared have no report: the budget is the one reason."""
+    made = {one.report.family for one in reported}
+    missing = [name for name in sorted(episodes) if name not in made and config.shares(name) != "never"]
+    return tuple(spending.refusal(name, spending.facts(home, config)) for name in missing)
 
 
 def _by_family(

@@ -55,6 +55,7 @@ def plain_reports(reported: Sequence[Reported]) -> list[dict[str, Any]]:
             "report": item.parcel.report_id,
             "family": item.report.family,
             "episodes": item.report.episodes,
+            "epsilon": item.report.epsilon,
             "bytes": len(item.parcel.payload),
             "state": item.parcel.state,
             "new": item.new,
@@ -63,17 +64,22 @@ def plain_reports(reported: Sequence[Reported]) -> list[dict[str, Any]]:
     ]
 
 
-def show_reports(reported: Sequence[Reported], home: Path) -> None:
-    """One line a report, and what its user can do."""
+def show_reports(reported: Sequence[Reported], withheld: Sequence[str], home: Path) -> None:
+    """One line a report, and what its user can do; `withheld` tells why there is none of other families."""
     for item in reported:
+        counts = (
+            "" if item.report.epsilon is None else f", its counts private at epsilon {item.report.epsilon:g}"
+        )
         state = "was in the outbox already" if not item.new else _NEXT[item.parcel.state]
         show(
             f"Report of {item.report.episodes} episodes of {item.report.family} with {item.report.release}: "
-            f"{len(item.parcel.payload)} bytes, {state}."
+            f"{len(item.parcel.payload)} bytes, {state}{counts}."
         )
+    for line in withheld:
+        show(line)
     if reported:
         show(f"Every byte of it: oel client outbox show --home {home}")
-    else:
+    elif not withheld:
         show("No report was made: these families are set to `never` in the settings.")
 
 

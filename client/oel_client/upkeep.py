@@ -14,6 +14,7 @@ from oel_client import config as settings
 from oel_client.download import Progress, no_progress
 from oel_client.installation import NOTICE, Installed, installed
 from oel_client.outbox import Outbox, utc_now
+from oel_client.privacy import spending
 from oel_client.store import DeviceStore
 from oel_client.update import rollback, update
 from oel_shared import wire
@@ -96,6 +97,7 @@ def status(home: Path) -> dict[str, Any]:
         "episodes": [asdict(tally) for tally in store.tallies()],
         "lessons": len(store.lessons(now.version)),
         "outbox": dict(Counter(parcel.state for parcel in Outbox(home).all())),
+        "privacy": spending.facts(home, config),
         "notice": notice.manifest.version if notice else None,
         "releases": [asdict(heard) for heard in store.releases()],
     }

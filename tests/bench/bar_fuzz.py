@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ INPUTS = 10_000
 LESSON = wire.Lesson.of("cooking", "take {any} from fridge", "fresh")
 EVIDENCE = wire.Evidence(episodes=3, proposals=2, supports=2, contradictions=1)
 PLAIN = json.loads(wire.canonical_json(report_of((LESSON, EVIDENCE), family="cooking")))
+PRIVATE = PLAIN | {"epsilon": 0.5}
 PACKED = wire.encode(report_of((LESSON, EVIDENCE), family="cooking"))
 BATCH = batch_of(
     "vending",
@@ -104,12 +105,12 @@ def flipped(right: bytes, at: int, bits: int) -> bytes:
     return bytes(data if bits else data[:place])
 
 
-def payloads_like(plain: Any, right: bytes) -> st.SearchStrategy[bytes]:
+def payloads_like(plains: Sequence[Any], right: bytes) -> st.SearchStrategy[bytes]:
     """Bytes that are, or nearly are, what a device sends."""
     return st.one_of(
         st.binary(max_size=300),
         st.binary(max_size=300).map(zstandard.compress),
-        st.builds(packed, spoilt_of(plain)),
+        *(st.builds(packed, spoilt_of(plain)) for plain in plains),
         st.builds(packed, json_values),
         st.builds(flipped, st.just(right), st.integers(0, 10**6), st.integers(0, 255)),
     )
@@ -181,7 +182,7 @@ class Listening(Inbox):
 def fuzz_reports(server: Path, seed: int) -> tuple[Tally, bool]:
     """Reports through the inbox; and whether it holds exactly those that it said it took."""
     with closing(Listening(server)) as inbox:
-        tally, kept = fuzz_inbox(inbox, "reports", payloads_like(PLAIN, PACKED), seed)
+        tally, kept = fuzz_inbox(inbox, "reports", payloads_like([PLAIN, PRIVATE], PACKED), seed)
         whole = all(wire.digest(one.report) in kept for one in inbox.reports(1))
         return tally, whole and set(inbox.report_ids("10")) == kept
 
@@ -189,7 +190,7 @@ def fuzz_reports(server: Path, seed: int) -> tuple[Tally, bool]:
 def fuzz_situations(server: Path, seed: int) -> tuple[Tally, bool]:
     """The same for batches of situations."""
     with closing(Listening(server)) as inbox:
-        payloads = payloads_like(PLAIN_BATCH, wire.encode(BATCH))
+        payloads = payloads_like([PLAIN_BATCH], wire.encode(BATCH))
         tally, kept = fuzz_inbox(inbox, "situations", payloads, seed)
         whole = all(wire.digest(batch) in kept for _, batch in inbox.situations(1))
         return tally, whole and set(inbox.situation_ids("10")) == kept

@@ -10,6 +10,8 @@ import pytest
 from made_reports import batch_of, put_situations
 from oel_client.config import load
 from oel_client.outbox import Outbox
+from oel_client.privacy.spending import Spending
+from oel_client.showing import show_reports
 from oel_shared import wire
 from oel_shared.cli import run
 
@@ -63,6 +65,27 @@ def test_every_command_speaks_to_people_too(oel, device):
         ("update", "nothing new"),
     ):
         assert says in oel(*command.split(), "--home", device)
+
+
+def test_the_ledger_and_the_status_say_what_epsilon_is_spent_and_left(oel, device):
+    assert json.loads(oel("ledger", "--home", device, "--json"))["privacy"]["spent"] == 0
+    assert "Privacy" not in oel("ledger", "--home", device)
+    file = device / "config.toml"
+    text = file.read_text().replace("privacy_epsilon = 0.0", "privacy_epsilon = 0.5")
+    file.write_text(text.replace("privacy_budget = 0.0", "privacy_budget = 0.5"))
+    report = wire.Report(release="base", family="scripted", episodes=9, lessons=(), epsilon=0.5)
+    Spending(device).report("some records", 0.0, lambda: report, 0.5, "2026-01-31T12:00:00+00:00")
+    for command in ("ledger", "status"):
+        told = json.loads(oel(command, "--home", device, "--json"))["privacy"]
+        assert (told["spent"], told["left"], told["budget"]) == (0.5, 0.0, 0.5)
+        assert [one["report"] for one in told["reports"]] == [wire.digest(report)]
+        said = " ".join(oel(command, "--home", device).split())
+        assert "epsilon 0.5 a report; 0.5 spent, reports made: 1; 0 left of 0.5" in said
+
+
+def test_where_the_budget_is_spent_the_reason_is_all_that_is_said(capsys, home):
+    show_reports((), ("No report of toy: why.",), home)
+    assert capsys.readouterr().out == "No report of toy: why.\n"
 
 
 def wire_lessons(home) -> int:

@@ -20,6 +20,8 @@ from oel_shared.errors import ConfigError, StateError
             seed=2**31 - 1,
             threads=7,
             share_situations=("vending", "cooking"),
+            privacy_epsilon=0.5,
+            privacy_budget=10,
         ),
     ],
 )
@@ -45,6 +47,13 @@ def test_every_key_of_a_written_file_has_a_comment(tmp_path):
         ("seed = -1", "key 'seed'"),
         ("share_situations = ['a b']", "key 'share_situations.0'"),
         ("share_situations = ['chat']", "talks are never shared"),
+        ("privacy_epsilon = -0.5", "key 'privacy_epsilon' is -0.5"),
+        ("privacy_epsilon = nan", "key 'privacy_epsilon' is NaN: Input should be a finite number"),
+        ("privacy_epsilon = inf", "key 'privacy_epsilon'"),
+        ("privacy_epsilon = 1e-9", "key 'privacy_epsilon' is 1e-09: 0 for none, else at least 0.001"),
+        ("privacy_epsilon = 1\nprivacy_budget = inf", "key 'privacy_budget'"),
+        ("privacy_epsilon = 1\nprivacy_budget = -1", "key 'privacy_budget'"),
+        ("privacy_budget = 3", "key 'privacy_budget' is 3: a budget needs privacy_epsilon, which is 0"),
     ],
 )
 def test_a_wrong_edit_is_named(tmp_path, line, says):

@@ -58,6 +58,30 @@ def test_equal_reports_have_equal_bytes_and_identity():
     assert wire.digest(REPORT.model_copy(update={"release": "r2"})) != wire.digest(REPORT)
 
 
+def test_an_exact_report_says_nothing_of_epsilon_so_its_bytes_are_those_of_older_devices():
+    counts = (
+        '{"contradictions":1,"declined_bad":0,"declined_good":0,"episodes":3,"proposals":2,"supports":2,'
+        '"trials_lost":0,"trials_tied":0,"trials_won":0}'
+    )
+    lessons = f'[{{"evidence":{counts},"id":"{LESSON.id}"}}]'
+    text = f'{{"episodes":3,"family":"cooking","lessons":{lessons},"release":"r1","schema_version":2}}'
+    assert wire.canonical_json(REPORT).decode() == text
+    assert wire.decode_report(zstandard.compress(text.encode())) == REPORT
+
+
+def test_a_private_report_says_its_epsilon_and_is_another():
+    private = REPORT.model_copy(update={"epsilon": 0.5})
+    assert wire.decode_report(wire.encode(private)) == private
+    assert json.loads(wire.canonical_json(private)) == plain() | {"epsilon": 0.5}
+    assert wire.digest(private) != wire.digest(REPORT)
+
+
+@pytest.mark.parametrize("epsilon", [0, -1.0, 1e-9, 101.0, float("nan"), float("inf"), "1", True, [1.0]])
+def test_an_epsilon_that_cannot_be_is_refused(epsilon):
+    with pytest.raises(ReportRefused, match="field epsilon"):
+        wire.decode_report(packed(plain() | {"epsilon": epsilon}))
+
+
 def test_a_lesson_has_the_same_id_everywhere_and_another_for_another_rule():
     assert LESSON.id == wire.Lesson.of("cooking", "take {any} from fridge", "fresh").id
     others = {

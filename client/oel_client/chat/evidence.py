@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ from oel_shared.chat.topics import topic_of
 from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.wire import Evidence, Topic
 
+Verdict = tuple[bool, bool]
+"""Was it followed, and was the user content?"""
 NO_TOPICS: Mapping[str, Topic] = {}
 
 
@@ -85,33 +87,16 @@ def weigh(lesson: ChatLesson, turns: Sequence[Judged], proposals: Sequence[Propo
     """Count what these turns, as far as they are of the lesson's topic, say about it.
 
     An episode is a talk. `proposals` may name other turns, too: those before these.
-    The user's own word about this very rule, or its contrary, goes first. A complaint about something else says
-    nothing, any other complaint is bad, and no complaint is good.
     """
-    asked = {(p.exchange, p.message) for p in proposals if p.rule == lesson.rule}
-    reversed_at = {(p.exchange, p.message) for p in proposals if p.rule == contrary(lesson.rule)}
-    elsewhere = {(p.exchange, p.message) for p in proposals} - asked - reversed_at
-    asked_at = {exchange for exchange, _ in asked}
-    counts = Counter[tuple[bool, bool]]()
+    asked_at = {p.exchange for p in proposals if p.rule == lesson.rule}
+    counts = Counter[Verdict]()
     told: set[str] = set()
     cites: list[str] = []
-    for turn in turns:
-        if turn.topic != lesson.topic:
-            continue
-        for feedback in turn.feedback:
-            at = (turn.exchange.id, feedback.message)
-            if at in asked:
-                verdict = (False, False)
-            elif at in reversed_at:
-                verdict = (True, False)
-            elif at in elsewhere or (followed := _followed(lesson.rule, turn, asked)) is None:
-                continue
-            else:
-                verdict = (followed, not feedback.complains)
-            counts[verdict] += 1
-            told.add(turn.talk)
-            if verdict in ((True, True), (False, False)):
-                cites.append(turn.exchange.id)
+    for turn, verdict in verdicts(lesson, turns, proposals):
+        counts[verdict] += 1
+        told.add(turn.talk)
+        if verdict in ((True, True), (False, False)):
+            cites.append(turn.exchange.id)
     evidence = Evidence(
         episodes=len(told),
         proposals=len({turn.talk for turn in turns if turn.exchange.id in asked_at}),
@@ -121,6 +106,30 @@ def weigh(lesson: ChatLesson, turns: Sequence[Judged], proposals: Sequence[Propo
         declined_bad=counts[False, False],
     )
     return Weighed(lesson, evidence, tuple(dict.fromkeys(cites)))
+
+
+def verdicts(
+    lesson: ChatLesson, turns: Sequence[Judged], proposals: Sequence[Proposal]
+) -> Iterator[tuple[Judged, Verdict]]:
+    """What each message of the user says about a lesson, as far as it says anything; see `weigh`.
+
+    The user's own word about this very rule, or its contrary, goes first. A complaint about something else says
+    nothing, any other complaint is bad, and no complaint is good.
+    """
+    asked = {(p.exchange, p.message) for p in proposals if p.rule == lesson.rule}
+    reversed_at = {(p.exchange, p.message) for p in proposals if p.rule == contrary(lesson.rule)}
+    elsewhere = {(p.exchange, p.message) for p in proposals} - asked - reversed_at
+    for turn in turns:
+        if turn.topic != lesson.topic:
+            continue
+        for feedback in turn.feedback:
+            at = (turn.exchange.id, feedback.message)
+            if at in asked:
+                yield turn, (False, False)
+            elif at in reversed_at:
+                yield turn, (True, False)
+            elif at not in elsewhere and (followed := _followed(lesson.rule, turn, asked)) is not None:
+                yield turn, (followed, not feedback.complains)
 
 
 def _feedback(exchange: Exchange) -> tuple[Feedback, ...]:

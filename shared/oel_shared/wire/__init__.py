@@ -30,7 +30,7 @@ from oel_shared.wire._lessons import (
     lesson_id,
 )
 from oel_shared.wire._releases import FileEntry, Manifest, ReleaseNotice
-from oel_shared.wire._reports import MAX_LESSONS, Counted, Report
+from oel_shared.wire._reports import MAX_EPSILON, MAX_LESSONS, MIN_EPSILON, Counted, Report
 from oel_shared.wire._situations import (
     MAX_ACTION,
     MAX_ACTIONS,
@@ -44,6 +44,7 @@ from oel_shared.wire._situations import (
 __all__ = [
     "MAX_ACTION",
     "MAX_ACTIONS",
+    "MAX_EPSILON",
     "MAX_GOAL",
     "MAX_LESSONS",
     "MAX_OBSERVATION",
@@ -51,6 +52,7 @@ __all__ = [
     "MAX_REPORT_BYTES",
     "MAX_STATES",
     "MAX_TEMPLATE",
+    "MIN_EPSILON",
     "SCHEMA",
     "TOPICS",
     "Advice",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from oel_shared.wire._base import SCHEMA, Count, Frozen, ShortName
 from oel_shared.wire._lessons import Evidence, LessonId
 
 MAX_LESSONS = 256
 """Lessons in one report."""
+MIN_EPSILON, MAX_EPSILON = 0.001, 100.0
+"""Of one report: with less its counts are noise alone, with more the noise hides nothing."""
 
 
 class Counted(Frozen):
@@ -34,6 +36,15 @@ class Report(Frozen):
     episodes: Count
     """Finished episodes."""
     lessons: Annotated[tuple[Counted, ...], Field(max_length=MAX_LESSONS, strict=False)]
+    epsilon: Annotated[float, Field(ge=MIN_EPSILON, le=MAX_EPSILON, allow_inf_nan=False)] | None = None
+    """Differential privacy that the device gave the counts; None, which is left out, if they are exact."""
+
+    @model_serializer(mode="wrap")
+    def _exact_says_nothing_of_epsilon(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = as_usual(self)
+        if self.epsilon is None:
+            plain.pop("epsilon", None)
+        return plain
 
     @model_validator(mode="after")
     def _counts_are_possible(self) -> Report:
