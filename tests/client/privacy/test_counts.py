@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oel_client.chat.vocabulary import ChatLesson, Rule
 
 from oel_client.chat.conversations import Exchange, talk_of
 from oel_client.extract import weigh
 from oel_client.news import learn_good_news
 from oel_client.privacy.counts import TURNS, add_up, said_by_game, said_by_talks
 from oel_client.privacy.noise import LESSONS, sensitivity
+from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.environments.registry import open_environment
 from oel_shared.model import Message
 from oel_shared.play import ModelPolicy, Play, play

@@ -7,7 +7,6 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from oel_client.chat.vocabulary import ChatLesson, Rule
 
 from oel_client import session
 from oel_client.chat.conversations import Conversations, talk_of
@@ -25,6 +24,7 @@ from oel_client.store import Dealt, DeviceStore
 from oel_client.trials import with_trials
 from oel_client.trials_store import TrialStore
 from oel_shared import wire
+from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.errors import NotInstalled
 from oel_shared.model import Message
 from oel_shared.types import Outcome, State, Trajectory, Turn
