@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # --import-mode=importlib leaves this folder off the path; the helpers in it are plain modules.
@@ -13,6 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from oel_shared.cli import run
 from tiny_models import Shape, default_model, write_tiny
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 MakeTiny = Callable[..., Path]
 

@@ -41,6 +41,10 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)
 
 
+WIDEST_TABLE = 1000
+"""Characters, where nobody's terminal sets a limit."""
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table on stdout; the first column to the left, the others to the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -49,8 +53,11 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     for row in rows:
         table.add_row(*row)
     console = Console()
-    # Away from a terminal rich assumes 80 columns; there a table may be as wide as it needs.
-    console.print(table, width=None if console.is_terminal else max(80, console.measure(table).maximum))
+    if not console.is_terminal:
+        # Away from a terminal rich assumes 80 columns; there a table may be as wide as it needs.
+        wide = console.options.update(max_width=WIDEST_TABLE)
+        console = Console(width=max(80, console.measure(table, options=wide).maximum))
+    console.print(table)
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
