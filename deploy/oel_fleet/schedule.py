@@ -26,22 +26,22 @@ SERVER_STAGES = (
 
 REFERENCE_SECONDS: Mapping[str, float] = {
     "init": 1.0,
-    "first play": 38.0,
-    "first extract": 3.0,
-    "play": 70.0,
-    "extract": 5.0,
-    "collect": 9.0,
+    "first play": 39.0,
+    "first extract": 2.0,
+    "play": 72.0,
+    "extract": 10.0,
+    "collect": 16.0,
     "merge": 1.0,
-    "practise": 65.0,
-    "precheck": 45.0,
-    "distil": 180.0,
+    "practise": 44.0,
+    "precheck": 29.0,
+    "distil": 113.0,
     "package": 9.0,
-    "screen": 45.0,
-    "gate": 160.0,
-    "release": 9.0,
+    "screen": 31.0,
+    "gate": 113.0,
+    "release": 10.0,
     "update": 1.2,
 }
-"""Seconds of each step on two cores, from round 1 of a real run. Only their ratios matter: the first steps
+"""Seconds of each step on two cores, means of three real runs. Only their ratios matter: the first steps
 of a run set the pace, and a step that was seen once is expected to take as long again."""
 
 
