@@ -38,6 +38,28 @@ class ScriptedModel:
         return self.reply
 
 
+class Player(ScriptedModel):
+    """A scripted model in place of one that llama.cpp runs."""
+
+    closed = False
+
+    def render(self, messages: Sequence[Message]) -> str:
+        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+def obeys(prompt: str, choice: str) -> float:
+    """A model that takes keys and opens chests without being told, each once."""
+    wanted = choice == "open chest" or choice.endswith(" key")
+    done = prompt.split("Your last commands: ")[1].split("\n")[0]
+    return 6.0 if wanted and choice not in done else 0.0
+
+
 def heeds_hints(prompt: str, choice: str) -> float:
     """A model that surely follows a quoted hint, and else takes every choice alike."""
     return 20.0 if f'"{choice}"' in prompt else 0.0

@@ -17,6 +17,7 @@ from oel_server.teach import answer_items, distil_items, follow_rates, teacher_h
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.lessons import in_words
+from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Played
 
 ABSORBED = 0.95
@@ -58,12 +59,8 @@ def _plain(knowledge: Knowledge) -> list[Json]:
 
 def practise(round: Context) -> Json:
     """Let the current release play fresh practice games and answer fresh questions, without lessons."""
-    number, config, knowledge, model = (
-        round.folder.number,
-        round.config,
-        round.merged(),
-        round.load_for_practice(),
-    )
+    number, config = round.folder.number, round.config
+    knowledge, model = round.merged(), round.load_for_practice()
     with progress("practising", len(config.environments) * config.practice_games * PLAYS_PER_GAME) as advance:
         practice = round.practice_source.practise(number, ModelPolicy(model), advance)
     with progress("practising talks", talk_count(knowledge, number, config.seed)) as advance:
@@ -90,12 +87,12 @@ def practise(round: Context) -> Json:
 
 def precheck(round: Context) -> Json:
     """Play and answer again with the lessons at hand, play without each in turn: do they help?"""
-    practice, knowledge = round.practice(), round.knowledge()
-    check = Precheck(practice.plays, practice.played, round.load_for_practice(), round.config.seed)
+    practice, knowledge, model = round.practice(), round.knowledge(), round.load_for_practice()
+    check = Precheck(practice.plays, practice.played, model, round.config.seed)
     with progress("precheck", check.episodes(knowledge)) as advance:
         harmful, knowledge = check.leave_one_out(knowledge, advance)
         compared = check.families(knowledge, advance)
-    talks = _precheck_talks(round, practice.talks, knowledge)
+    talks = _precheck_talks(model, practice.talks, knowledge, round.config.seed + round.folder.number)
     for lesson_id in talks.get("unheeded", ()):
         knowledge = knowledge.without_lesson(lesson_id, UNHEEDED)
     _write_knowledge(round, knowledge)
@@ -112,14 +109,14 @@ def precheck(round: Context) -> Json:
     }
 
 
-def _precheck_talks(round: Context, talks: Talks, knowledge: Knowledge) -> Json:
-    """Answer again, told the rules; nothing where no lesson is about talks."""
+def _precheck_talks(model: LanguageModel, talks: Talks, knowledge: Knowledge, seed: int) -> Json:
+    """Answer again, told the rules, with practice's random numbers; nothing where no lesson is about talks."""
     untold = talk_judge.taught_talks(talks.practice, knowledge)
     if not untold:
         return {}
     asked = [(talk.topic, talk.question) for talk in untold]
     with progress("precheck of talks", len(asked)) as advance:
-        told = ask(round.load_for_practice(), asked, round.config.seed, advance, knowledge)
+        told = ask(model, asked, seed, advance, knowledge)
     return talk_judge.precheck(untold, told, knowledge)
 
 

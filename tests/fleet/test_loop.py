@@ -21,24 +21,11 @@ from oel_server.round import Round
 from oel_server.stages import RoundFolder, open_round
 from oel_shared import wire
 from oel_shared.gguf_file import sha256_file
-from scripted_model import ScriptedModel
+from scripted_model import Player, obeys
 
 SPEC = "scripted?rooms=3&slack=8"
 EPISODES = 40
 DEVICE = {"environments": (SPEC,), "threads": 1, "share": "auto"}
-
-
-class Player(ScriptedModel):
-    """What llama.cpp would run, scripted."""
-
-    def render(self, messages) -> str:
-        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
 
 def untaught(prompt: str, choice: str) -> float:
@@ -52,9 +39,7 @@ def taught(prompt: str, choice: str) -> float:
     """Has learnt to take keys and to open chests, each once."""
     if "helped" in prompt:
         return untaught(prompt, choice)
-    wanted = choice == "open chest" or choice.endswith(" key")
-    done = prompt.split("Your last commands: ")[1].split("\n")[0]
-    return 6.0 if wanted and choice not in done else 0.0
+    return obeys(prompt, choice)
 
 
 @dataclass

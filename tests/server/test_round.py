@@ -25,7 +25,7 @@ from oel_shared import wire
 from oel_shared.errors import StateError
 from oel_shared.gguf_file import sha256_file
 from oel_shared.types import State
-from scripted_model import ScriptedModel, heeds_hints
+from scripted_model import Player, heeds_hints, obeys
 
 SPEC = "scripted?rooms=3&slack=4"
 LESSONS = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
@@ -38,26 +38,6 @@ min_devices = 2
 threads = 1
 seed = 1
 """
-
-
-class Player(ScriptedModel):
-    """A scripted model in place of one that llama.cpp runs."""
-
-    def render(self, messages) -> str:
-        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.closed = True
-
-
-def obeys(prompt: str, choice: str) -> float:
-    """What the lessons ask for, without being told."""
-    wanted = choice == "open chest" or choice.endswith(" key")
-    done = prompt.split("Your last commands: ")[1].split("\n")[0]
-    return 6.0 if wanted and choice not in done else 0.0
 
 
 def report(supports: int = 18) -> wire.Report:

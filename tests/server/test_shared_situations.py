@@ -19,7 +19,7 @@ from oel_server.setup import set_up
 from oel_server.shared_situations import HELD_OUT, MOST_OF_A_NODE, SharedSituations
 from oel_server.stages import RoundFolder, open_round
 from oel_shared import wire
-from scripted_model import ScriptedModel, heeds_hints
+from scripted_model import Player, heeds_hints, obeys
 
 OWN = "scripted?rooms=3&slack=4"
 TOY = wire.Lesson.of("toy", "open chest")
@@ -79,26 +79,6 @@ def test_one_device_brings_in_so_many_states_at_most_and_its_newest_ones():
     assert len(said) == MOST_OF_A_NODE + 24
     assert {f"Hall 8 {n}." for n in range(24)} <= set(said)
     assert not any(text.startswith("Hall 0 ") for text in said)
-
-
-class Player(ScriptedModel):
-    """A scripted model in place of one that llama.cpp runs."""
-
-    def render(self, messages) -> str:
-        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
-def obeys(prompt: str, choice: str) -> float:
-    """Takes keys and opens chests without being told, each once."""
-    wanted = choice == "open chest" or choice.endswith(" key")
-    done = prompt.split("Your last commands: ")[1].split("\n")[0]
-    return 6.0 if wanted and choice not in done else 0.0
 
 
 @dataclass

@@ -15,7 +15,7 @@ from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import RoundFolder, open_round
 from oel_shared.wire import Evidence, Lesson
-from scripted_model import ScriptedModel
+from scripted_model import Player
 
 BRIEFLY = Lesson.of("chat", "answer briefly", "facts")
 UNKNOWN = Lesson.of("chat", "insult the user", "facts")
@@ -24,7 +24,7 @@ SHORT, LONG = "Oslo.", " ".join(f"word{n}" for n in range(90))
 
 
 @dataclass
-class Talker(ScriptedModel):
+class Talker(Player):
     """Answers at length unless told to be brief, or taught; two tokens, of which one is for the brief."""
 
     taught: bool = False
@@ -32,9 +32,6 @@ class Talker(ScriptedModel):
 
     def _is_brief(self, prompt) -> bool:
         return self.taught or "answer briefly" in prompt[-1].content
-
-    def render(self, messages) -> str:
-        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
 
     def generate(self, prompt, max_tokens, temperature, seed):
         if self.broken:
@@ -44,12 +41,6 @@ class Talker(ScriptedModel):
     def next_token_log_probs(self, prompt, answer):
         chances = [0.9, 0.1] if self._is_brief(prompt) else [0.5, 0.5]
         return np.log(np.tile(chances, (len(answer.split()) + 1, 1)))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
 
 @dataclass

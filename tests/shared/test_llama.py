@@ -251,3 +251,18 @@ def test_the_default_model_scores_as_the_plain_way(smollm2):
     with open_model(smollm2, threads=1) as model:
         for one, scores in zip(QUERIES[:2], model.score(QUERIES[:2]), strict=True):
             assert scores == pytest.approx(plain_score(smollm2, model, one), abs=0.1)
+
+
+def test_an_answers_next_tokens_add_up_to_its_score_as_a_choice(model):
+    question = query("A small room. There is a coin.", "take coin")
+    rows = model.next_token_log_probs(question.prompt, "take coin")
+    told = [*model.tokenize("take coin", special=False), model._end_of_turn]
+    assert rows.shape == (len(told), model._vocab_size)
+    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, atol=1e-4)
+    (score,) = model.score([question])
+    assert sum(row[token] for row, token in zip(rows, told, strict=True)) == pytest.approx(score[0], abs=1e-4)
+
+
+def test_an_answer_that_does_not_fit_the_context_is_refused(model):
+    with pytest.raises(ModelFileError, match="does not fit"):
+        model.next_token_log_probs((SYSTEM,), "word " * (model.context_tokens + 1))

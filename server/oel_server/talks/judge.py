@@ -38,8 +38,8 @@ class Kept:
 
     @property
     def rate(self) -> float:
-        """Share, 0 if no answer could tell."""
-        return self.kept / self.answers if self.answers else 0.0
+        """Share of these answers."""
+        return self.kept / self.answers
 
 
 def taught_talks(talks: Sequence[PracticeTalk], knowledge: Knowledge) -> list[PracticeTalk]:

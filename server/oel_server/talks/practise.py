@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,11 +74,16 @@ def ask(
     on_done: Done,
     knowledge: Knowledge | None = None,
 ) -> list[PracticeTalk]:
-    """Answers to questions at temperature 1; with the rules that apply if `knowledge` is given."""
-    answered = []
-    for place, (topic, question) in enumerate(asked):
+    """Answers to questions at temperature 1; with the rules that apply if `knowledge` is given.
+
+    A question has the same random numbers wherever it stands, and others each time that it is asked again.
+    """
+    answered, times = [], Counter[str]()
+    for topic, question in asked:
         rules = rules_for(topic, knowledge) if knowledge else ()
-        answer = model.generate(talk_prompt(question, rules), ANSWER_TOKENS, 1.0, seed * 10_007 + place)
+        dice = hashlib.sha256(f"{seed} {times[question]} {question}".encode()).digest()[:8]
+        times[question] += 1
+        answer = model.generate(talk_prompt(question, rules), ANSWER_TOKENS, 1.0, int.from_bytes(dice, "big"))
         answered.append(PracticeTalk(topic, question, answer))
         on_done()
     return answered

@@ -41,3 +41,14 @@ def test_generation_repeats_with_its_seed_and_stops_at_its_limit(make_master):
     assert len(set(texts)) > 1
     assert all(len(text.split()) <= 8 for text in texts)
     assert model.generate(prompt, 8, 0.0, 0) == model.generate(prompt, 8, 0.0, 5)
+
+
+def test_an_answers_next_tokens_add_up_to_its_score_as_a_choice(make_master):
+    master = make_master()
+    model = TorchModel(master, render, "cpu")
+    question = query("a door", "open it")
+    rows = model.next_token_log_probs(question.prompt, "open it")
+    (told,) = master.encode(render(question.prompt), question.choices).choices
+    (score,) = model.score([question])
+    found = sum(row[token] for row, token in zip(rows, told, strict=True))
+    assert found == pytest.approx(score[0], abs=0.5)  # bf16 products

@@ -7,6 +7,7 @@ from oel_server.talks.practise import (
     QUESTIONS,
     RETAINED,
     RULES_SHOWN,
+    ask,
     practise_talks,
     questions_for,
     rules_for,
@@ -71,3 +72,18 @@ def test_no_more_rules_are_told_than_a_small_model_keeps_in_mind():
 
 def test_what_is_not_in_the_closed_list_is_never_told():
     assert rules_for("facts", knowledge_of(Lesson.of("chat", "insult the user", "facts"))) == ()
+
+
+def test_a_question_has_the_same_dice_told_or_not_and_others_when_asked_again():
+    seeds: list[int] = []
+
+    class Noting(ScriptedModel):
+        def generate(self, prompt, max_tokens, temperature, seed):
+            seeds.append(seed)
+            return ""
+
+    asked = [("facts", "Where is Oslo?"), ("facts", "Where is Rome?"), ("facts", "Where is Oslo?")]
+    ask(Noting(), asked, 1, lambda: None)
+    assert len(set(seeds)) == 3
+    ask(Noting(), asked[1:2], 1, lambda: None, knowledge_of(BRIEFLY))
+    assert seeds[3] == seeds[1]
