@@ -11,7 +11,7 @@ from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
 from oel_server.knowledge import Knowledge
 from oel_server.packaged import picked
-from oel_server.practise import fresh_games, plays_of
+from oel_server.practise import plays_of
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
@@ -22,13 +22,8 @@ from oel_shared.wire import Topic
 
 def gate(round: Context) -> Json:
     """Play the picked file against the current release on fresh games; without games, compare to the teacher."""
-    number, config = round.folder.number, round.config
     current, candidate = round.load_current(), round.load(picked(round.folder))
-    games = [
-        game
-        for environment in round.environments
-        for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
-    ]
+    games = round.games("gate", round.config.gate_games)
     talks = _Talks.begin(round, current)
     verdict = _judged(round, current, candidate, games, talks.before)
     return verdict | talks.judged(candidate, verdict["released"])
