@@ -52,7 +52,7 @@ _COMMENTS = {
     "distil_steps": "Training steps per round.",
     "gate_games": "Gate games per environment and round, each played twice; the test may stop earlier.",
     "alpha": "Chance, over all rounds together, of releasing something that is not better.",
-    "forgetting_margin": "What a release may lose of what it was not taught: share of instructions, score elsewhere.",
+    "forgetting_margin": "What a release may lose of what was not taught: instructions kept, score of other games.",
 }
 
 

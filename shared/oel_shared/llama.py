@@ -11,16 +11,15 @@ import contextlib
 import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
-from oel_shared.chat_template import ChatTemplate
 from oel_shared.choice_trie import Node, choice_log_prob, common_prefix, inner_nodes, shared_length, trie
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
+from oel_shared.llama_loading import load_adapter, read_template, silence
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 CONTEXT_TOKENS = 8192
@@ -39,14 +38,6 @@ KNOWN_QUERIES = 10_000
 """Answered queries that are remembered; a few MB."""
 
 
-def _silence() -> Any:
-    """A log callback that says nothing: llama.cpp's log is not for users, errors are reported by ours.
-
-    It is a C function without effect, not a Python one: Ctrl-C that arrives inside a Python callback is lost.
-    """
-    return lib.llama_log_callback(ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value)
-
-
 class LlamaModel:
     """A loaded GGUF file, with or without a LoRA adapter, behind the `LanguageModel` seam.
 
@@ -57,7 +48,7 @@ class LlamaModel:
         path = Path(path)
         check_model_file(path)
         lib.llama_backend_init()
-        lib.llama_log_set(_silence(), ctypes.c_void_p(0))
+        lib.llama_log_set(silence(), ctypes.c_void_p(0))
         self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")
@@ -77,8 +68,8 @@ class LlamaModel:
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, MAX_SEQUENCES)
         self._prefix: list[int] = []
         self._known: dict[ChoiceQuery, LogProbs] = {}
-        self._template = self._read_template(path)
-        self._adapter = self._load_adapter(Path(adapter)) if adapter else None
+        self._template = read_template(self._model, path)
+        self._adapter = load_adapter(self._model, self._context, Path(adapter)) if adapter else None
 
     def close(self) -> None:
         """Free llama.cpp's memory. The model cannot be used afterwards."""
@@ -306,34 +297,10 @@ class LlamaModel:
         for sequence in range(1, sequences):
             lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def _load_adapter(self, path: Path) -> Any:
-        if not path.is_file():
-            raise ModelFileError(f"no adapter file {path}: give the path of a GGUF LoRA adapter")
-        adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
-        if not adapter:
-            raise ModelFileError(f"{path} is not a LoRA adapter for this model")
-        adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
-        if lib.llama_set_adapters_lora(self._context, adapters, 1, scales):
-            raise ModelFileError(f"llama.cpp does not take the adapter {path}: it was made for another base")
-        return adapter
-
     def _bytes(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
         length = lib.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
         return buffer.raw[:length]
-
-    def _read_template(self, path: Path) -> ChatTemplate:
-        source = lib.llama_model_chat_template(self._model, None)
-        if not source:
-            raise ModelFileError(f"{path} has no chat template: use an instruction-tuned model")
-        bos = lib.llama_vocab_bos(self._vocab)
-        controls = [t for t in range(self._vocab_size) if lib.llama_vocab_is_control(self._vocab, t)]
-        return ChatTemplate(
-            source.decode(), self._token_text(bos) if bos >= 0 else "", tuple(map(self._token_text, controls))
-        )
-
-    def _token_text(self, token: int) -> str:
-        return str(lib.llama_vocab_get_text(self._vocab, token).decode(errors="replace"))
 
 
 def _log_softmax(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

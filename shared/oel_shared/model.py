@@ -56,5 +56,5 @@ class LanguageModel(Protocol):
         temperature: float,
         seeds: Sequence[int],
     ) -> list[str]:
-        """`generate` of each prompt with its own seed; answers are written side by side, up to rounding as alone."""
+        """`generate` of each prompt with its own seed, side by side; up to rounding what each gives alone."""
         ...

@@ -11,9 +11,9 @@ from oel_shared.environments.registry import open_environment
 from oel_shared.evaluate import plays_of
 from oel_shared.play import ModelPolicy, Played, play
 
-GAMES = 8
+GAMES = 12
 """Of each family; always the same ones, so that the base plays them once."""
-PLAYS = 16
+PLAYS = 36
 OUTSIDE = ("textworld:treasure_hunter?level=2",)
 """Played by a server that knows TextWorld and not this family."""
 

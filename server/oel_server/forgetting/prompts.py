@@ -46,7 +46,7 @@ def chat_prompts() -> tuple[str, ...]:
 
 
 def untaught_prompts(taught: Collection[Topic]) -> tuple[str, ...]:
-    """General talk about topics that no rule is taught for: there, and only there, answers shall stay as they were."""
+    """General talk about topics that no rule is taught for: there answers shall stay as they were."""
     return tuple(prompt for prompt in chat_prompts() if (topic_of(prompt) or "chat") not in taught)
 
 
