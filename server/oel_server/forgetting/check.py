@@ -28,6 +28,7 @@ from oel_server.stages import Json
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import progress, say
 from oel_shared.environment import Environment
+from oel_shared.evaluate import games_up_to
 from oel_shared.gguf_file import sha256_file
 from oel_shared.wire import TOPICS
 
@@ -100,7 +101,7 @@ class _Pair:
             return verdict.talk_figures(talk_kls(self.candidate, self.base, said, advance), self.seed)
 
     def plays(self, environment: Environment) -> Json:
-        games = environment.games("gate", GAMES, self.seed)
+        games = games_up_to(environment, "gate", GAMES, self.seed)
 
         def play(model: RunningModel) -> list[OtherPlay]:
             with progress(f"forgetting: {environment.family}", PLAYS) as advance:
