@@ -107,7 +107,7 @@ def test_a_candidate_whose_answers_got_worse_is_refused(world):
 
 
 def test_how_far_it_moved_in_general_talk_refuses_alone(world):
-    world.candidate = {"chance": 0.95}
+    world.candidate = {"chance": 0.99}
     assert "general talk" in world.round()["reason"]
     found = world.gate()["forgetting"]
     assert found["instructions"]["loss"] == 0
