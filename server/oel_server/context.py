@@ -44,6 +44,10 @@ class RunningModel(LanguageModel, Protocol):
         """The chat template applied, up to where the assistant begins."""
         ...
 
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids; `special` reads control tokens as what they are."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -174,6 +178,10 @@ class Context:
         if candidate.role == "adapter":
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
+
+    def load_base(self) -> RunningModel:
+        """The file that every device came with."""
+        return self._open(self.base)
 
     def load_current(self) -> RunningModel:
         """The file that devices play now."""
