@@ -12,13 +12,14 @@ trained; `SEED` picks the games and who lies.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,11 @@ def make_devices(root: Path) -> list[Path]:
     root.mkdir()
     file = root / "base-F16.gguf"
     write_model(resolve_model(DEFAULT_MODEL), {}, file, "F16")
-    with ThreadPoolExecutor(2) as pool, progress("ten devices play", DEVICES) as advance:
-        for _ in pool.map(lambda n: learn(homes[n], file, SEED * 1000 + 500 + n), range(DEVICES)):
+    seeds = [SEED * 1000 + 500 + number for number in range(DEVICES)]
+    # Processes, for TextWorld's parser is one for all threads; fresh ones, for llama.cpp does not survive a fork.
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    with pool, progress("ten devices play", DEVICES) as advance:
+        for _ in pool.map(learn, homes, [file] * DEVICES, seeds):
             advance()
     return homes
 
