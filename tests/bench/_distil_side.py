@@ -109,13 +109,12 @@ def sampler(job: Job) -> Callable[[], list[str]]:
 
     An answer that ends early is sampled again, at our cost: TRL's side writes `answer_tokens` for every prompt.
     """
-    from oel_server.learner.update import Update
     from oel_server.package.template import write_model
     from oel_shared.llama import LlamaModel
     from oel_shared.model import Message
 
     path = Path(job["folder"]) / "unpacked.gguf"
-    write_model(Path(job["model"]), Update.zero(), path, "F16")
+    write_model(Path(job["model"]), {}, path, "F16")
     model, dice, size = LlamaModel(path, threads=job["threads"]), random.Random(0), job["answer_tokens"]
 
     def answer(question: str) -> str:

@@ -34,6 +34,9 @@ MANY_STEPS = 1_000
 def trls(job: dict[str, Any], exchange: Callable[[dict[str, float]], None]) -> None:
     """TRL's own training loop; each step waits until it is asked for."""
     master = load_master(Path(job["model"]), None)
+    # The weights are float32 by now, but transformers remembers the file that they came from.
+    del master.model.hf_quantizer, master.model.config.quantization_config
+    master.model.is_quantized = False
     tokenizer = master.tokenizer
     tokenizer.padding_side = "left"
     config = DistilConfig()

@@ -207,21 +207,24 @@ def seconds(reading: Figures) -> float:
     )
 
 
-def judged(level: str, found: dict[str, list[Figures]], lean_mb: float) -> dict[str, Any]:
+def judged(level: str, found: dict[str, list[Figures]]) -> dict[str, Any]:
     """The figures of a level and whether they reach its goals."""
     ours, theirs = found["ours"], found["trl"]
     pairs = list(zip(ours[1:], theirs[1:], strict=True))
     losses = [ours[0]["loss"], theirs[0]["loss"]]
     ratio = statistics.median(seconds(trl) / seconds(our) for our, trl in pairs)
     reused = statistics.median(seconds(trl) / our["student"] for our, trl in pairs)
-    peaks = {"ours": ours[-1]["peak_mb"], "trl": theirs[-1]["peak_mb"], "trl_checkpointing": lean_mb}
+    peaks = {name: of[-1]["peak_mb"] for name, of in found.items()}
     # Where each side trains on answers of its own there is no loss to compare; the level before did.
     equal = level == "rollout" or abs(losses[0] - losses[1]) <= LOSS_TOLERANCE * abs(losses[1])
     return {
         "ratio": round(ratio, 2),
         "goal": GOALS[level],
         "reused": round(reused, 2),
-        "seconds": {name: round(statistics.median(map(seconds, of[1:])), 3) for name, of in found.items()},
+        "seconds": {
+            name: round(statistics.median(map(seconds, of[1:])), 3)
+            for name, of in {"ours": ours, "trl": theirs}.items()
+        },
         "losses": losses,
         "equal_loss": equal,
         "peak_mb": {name: round(mb) for name, mb in peaks.items()},
@@ -259,8 +262,8 @@ def main() -> None:
             jobs = {one: job | {"side": one, "checkpointing": False} for one in ("ours", "trl")}
             print(f"{level}:", flush=True)
             found = measure(jobs, repeats, folder)
-            lean = measure({"trl": jobs["trl"] | {"checkpointing": True}}, 0, folder)["trl"][0]
-            levels[level] = judged(level, found, lean["peak_mb"])
+            lean = {} if small else {"trl_checkpointing": jobs["trl"] | {"checkpointing": True}}
+            levels[level] = judged(level, found | measure(lean, 0, folder))
     figures = {
         f"{level}_{key}": levels[level][key] for level, key in itertools.product(levels, ("ratio", "goal"))
     }
