@@ -48,8 +48,8 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
 def _fuse(layer: Any) -> None:
     """Let one of peft's linear LoRA layers do all of its part in one function: x W' + (x s A') B'.
 
-    Left to peft and autograd, a layer casts its input to bf16 twice, keeps both, and scales and adds the wide
-    result in passes of their own: more than a third of a step on a CPU (docs/lab-log.md).
+    Left to peft and autograd, a layer casts its input to bf16 twice and keeps both, and scales and adds the wide
+    result in passes of their own; such copies were a sixth of a step on a CPU (docs/lab-log.md).
     """
     base, scale = layer.base_layer, layer.scaling[_NAME]
     down, up = layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight
