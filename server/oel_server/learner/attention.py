@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NAME = "oel_packed"
+_BLOCK = 192
+"""Queries at once: smaller ones skip more of what is hidden, and come with more calls."""
 
 
 @contextmanager
@@ -48,13 +50,63 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
-    queries_per_key = query_1HND.shape[1] // key_1KND.shape[1]
-    key_1HND = key_1KND.repeat_interleave(queries_per_key, 1)
-    value_1HND = value_1KND.repeat_interleave(queries_per_key, 1)
+    # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
+    dtype = value_1KND.dtype
+    query_HND, key_KND, value_KND = (query_1HND[0] * scaling).to(dtype), key_1KND[0].to(dtype), value_1KND[0]
     lengths = [len(hidden_LL) for hidden_LL in hidden]
-    split = [torch.split(x[0], lengths, 1) for x in (query_1HND, key_1HND, value_1HND)]
-    parts = []
-    for q, k, v, hidden_LL in zip(*split, hidden, strict=True):
-        scores_HLL = (q * scaling) @ k.mT + hidden_LL
-        parts.append(torch.softmax(scores_HLL, -1, dtype=torch.float32).to(v.dtype) @ v)
+    split = (torch.split(x, lengths, 1) for x in (query_HND, key_KND, value_KND))
+    parts = [_StateAttention.apply(*state) for state in zip(*split, hidden, strict=True)]  # type: ignore[no-untyped-call]
     return torch.cat(parts, 1).transpose(0, 1)[None], None
+
+
+class _StateAttention(torch.autograd.Function):
+    """softmax(q k' + hidden) v of one state: q (H, L, D), scaled; k, v (K, L, D), each for H / K heads of q.
+
+    A token sees none that stands after it, so a block of queries needs the keys up to its own end only. What is
+    kept for the gradient are the probabilities, in the precision of the products; sums are float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:  # type: ignore[override]
+        (heads, length, size), keys = q_HLD.shape, len(k_KLD)
+        q_KGLD, hidden_LL = q_HLD.reshape(keys, -1, length, size), hidden_LL.to(q_HLD.dtype)
+        out_KGLD, kept = torch.empty_like(q_KGLD), []
+        with torch.autocast(q_HLD.device.type, enabled=False):
+            for block in _blocks(length):
+                scores = _rows(q_KGLD[:, :, block]) @ k_KLD[:, : block.stop].mT
+                scores = scores.view(keys, -1, block.stop - block.start, block.stop)
+                kept.append(torch.softmax(scores.add_(hidden_LL[block, : block.stop]), -1))
+                out = _rows(kept[-1]) @ v_KLD[:, : block.stop]
+                out_KGLD[:, :, block] = out.view(keys, -1, block.stop - block.start, size)
+        ctx.save_for_backward(q_KGLD, k_KLD, v_KLD, *kept)
+        return out_KGLD.view(heads, length, size)
+
+    @staticmethod
+    def backward(ctx: Any, grad_HLD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        q_KGLD, k_KLD, v_KLD, *kept = ctx.saved_tensors
+        length = q_KGLD.shape[2]
+        grad_KGLD = grad_HLD.reshape(q_KGLD.shape).to(q_KGLD.dtype)
+        q_grad_KGLD = torch.empty_like(q_KGLD)
+        k_grad_KLD, v_grad_KLD = torch.zeros_like(k_KLD).float(), torch.zeros_like(v_KLD).float()
+        for block, probs in zip(_blocks(length), kept, strict=True):
+            grad, seen = _rows(grad_KGLD[:, :, block]), slice(block.stop)
+            v_grad_KLD[:, seen] += _rows(probs).mT @ grad
+            probs_grad = (grad @ v_KLD[:, seen].mT).view_as(probs)
+            scores_grad = _rows(torch._softmax_backward_data(probs_grad, probs, -1, probs.dtype))
+            q_grad_KGLD[:, :, block] = (scores_grad @ k_KLD[:, seen]).view_as(q_grad_KGLD[:, :, block])
+            k_grad_KLD[:, seen] += scores_grad.mT @ _rows(q_KGLD[:, :, block])
+        return (
+            q_grad_KGLD.view(grad_HLD.shape),
+            k_grad_KLD.to(k_KLD.dtype),
+            v_grad_KLD.to(v_KLD.dtype),
+            None,
+        )
+
+
+def _rows(x_KGLD: Tensor) -> Tensor:
+    """(K, G * L, D): the queries of all heads that share a key, one below the other."""
+    return x_KGLD.flatten(1, 2)
+
+
+def _blocks(length: int) -> list[slice]:
+    return [slice(start, min(start + _BLOCK, length)) for start in range(0, length, _BLOCK)]

@@ -7,11 +7,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from oel_shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+"""Of a block of all types in `master.ARCHITECTURES`; each feeds two or three linear layers."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -32,25 +36,35 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def cast_once(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, the frozen linear layers hold the bf16 weights that autocast would make of them in every pass.
+    """Within it, what autocast would cast to bf16 again and again is cast once: frozen weights and shared inputs.
 
-    The float32 weights are there again at the end. Nothing that is trained or read as a master may be among them.
+    The linear layers, the head among them, hold bf16 weights; the norms before layers that share an input give it
+    in bf16. The float32 weights are there again at the end. Nothing that is trained or read as a master may be
+    among them.
     """
-    head = model.get_output_embeddings()
     layers = [
         module
         for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
+    hooks = []
     try:
         if _is_fast(model.device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
+            norms = (getattr(block, name) for block in model.base_model.layers for name in _NORMS)
+            hooks = [norm.register_forward_hook(_in_bf16) for norm in norms]
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer, master in zip(layers, masters, strict=True):
             layer.weight = master
+
+
+def _in_bf16(_: object, __: object, output: Tensor) -> Tensor:
+    return output.bfloat16()
 
 
 def _is_fast(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -89,22 +89,34 @@ def _train(
     first, begun = len(losses), time.monotonic()
     for step in range(first, config.steps):
         batch = _batch(len(weights), step, config)
-        weight_B = weights[batch].to(student.device)
-        # The weights have mean 1 over all items; the factor keeps a batch of light items light.
-        loss = weighted_mean(objective.losses(batch), weight_B) * weight_B.mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(train_step(objective, batch, weights[batch], adapter, optimizer, config.clip))
         done = step + 1
         if checkpoint and (done % config.checkpoint_every == 0 or done == config.steps):
             checkpoint.save(adapter, optimizer, losses)
         if on_step:
             on_step(done, config.steps, losses[-1], (time.monotonic() - begun) / (done - first))
     return losses
+
+
+def train_step(
+    objective: Objective,
+    batch: Sequence[int],
+    weights_B: Tensor,
+    adapter: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip: float,
+) -> float:
+    """One step on the items of `batch`; returns its loss in nats, from before the step."""
+    weights_B = weights_B.to(objective.model.device)
+    # The weights have mean 1 over all items; the factor keeps a batch of light items light.
+    loss = weighted_mean(objective.losses(batch), weights_B) * weights_B.mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(adapter.values(), clip)
+    optimizer.step()
+    return loss.item()
 
 
 def _batch(items: int, step: int, config: DistilConfig) -> list[int]:
