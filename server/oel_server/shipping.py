@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
@@ -13,7 +15,6 @@ from oel_shared import wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import read_header, sha256_file
 
-
 ROUNDINGS = (0, 1, 2)
 """Noise fields of the files in the base's own type: which codes flip is luck, and screening sees whose was good."""
 
@@ -21,8 +22,12 @@ ROUNDINGS = (0, 1, 2)
 def package(round: Context) -> Json:
     """Write every file that might ship: an adapter, dithered deltas, wider types."""
     say("package: writing candidates")
-    written = write_candidates(round.base, _update(round), place_of(round.folder), fields=ROUNDINGS)
-    return {"candidates": [as_json(c) for c in written]}
+    return {"candidates": [as_json(c) for c in candidates_of(round, place_of(round.folder))]}
+
+
+def candidates_of(round: Context, place: Path) -> list[Candidate]:
+    """What a round packs, written to `place`."""
+    return write_candidates(round.base, update_of(round), place, fields=ROUNDINGS)
 
 
 def screen(round: Context) -> Json:
@@ -38,7 +43,7 @@ def screen(round: Context) -> Json:
         advance()
         unrounded = yardstick.measure(round.load_unpacked()).favourite
         advance()
-        exact = yardstick.measure(round.load_exact(_update(round))).favourite
+        exact = yardstick.measure(round.load_exact(update_of(round))).favourite
         advance()
         exact_gain = None if unrounded is None or exact is None else exact - unrounded
 
@@ -72,8 +77,8 @@ def screen(round: Context) -> Json:
     }
 
 
-def _update(round: Context) -> Update:
-    """The whole change since the base, in float32."""
+def update_of(round: Context) -> Update:
+    """What a round learnt: the whole change since the base, in float32."""
     from oel_server.learner import Update as Master
 
     deltas = Master.load(round.master_path(round.version)).deltas

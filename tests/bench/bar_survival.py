@@ -1,9 +1,9 @@
 """Bar `survival`: what was learnt survives in a full GGUF of the base file's own type.
 
-Takes finished demo runs (`RUN=folder,folder`: the first round of each; of a single folder its first two rounds), or
-runs two demos first. Of a round's float32 weights it writes the F32 file and what the server packs; the server's own
-screening, on the server's own states, picks one of the full files in the base's own type. Then all of them answer
-states that neither learner nor screening saw, from final games played by the base and by what was learnt.
+Takes finished demo runs (`RUN=folder,folder`: the first round of each; of a single folder its first two rounds),
+or runs two demos first. Of a round's float32 weights it writes the F32 file and what the server packs; the server's
+own screening, on the server's own states, picks one of the full files in the base's own type. Then all of them
+answer states that neither learner nor screening saw, from final games played by the base and by what was learnt.
 
 Gain: probability of the action that the teacher prefers, less the same of the base *in the same type*. Survival:
 gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the picked
@@ -33,12 +33,12 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import screen as screening
 from oel_server.config import load
 from oel_server.context import Context
-from oel_server.learner import Update
 from oel_server.package.candidates import Candidate, main_type
 from oel_server.package.dither import write_dithered
+from oel_server.package.naming import Update
 from oel_server.package.template import write_model
 from oel_server.practise import PracticePrompt, distinct_prompts
-from oel_server.shipping import candidates_of
+from oel_server.shipping import candidates_of, update_of
 from oel_server.stages import RoundFolder
 from oel_server.teach import teacher_hints
 from oel_shared.console import progress, say
@@ -102,8 +102,8 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
     server = work / "server"
     shutil.copytree(run / "server", server, ignore=shutil.ignore_patterns("masters", "checkpoint", "flower"))
     ours = Context(server, load(server), InProcessTransport(server, {}), RoundFolder(server, number))
-    update = Update.load(run / "server" / "masters" / f"r{number}.safetensors")
-    picked, arms = files(ours, update, work)
+    (server / "masters").symlink_to((run / "server" / "masters").resolve())
+    picked, arms = files(ours, work)
     played = {"base": played_by(ours, ours.base), "F32": played_by(ours, arms[0].file)}
     states = fresh_states(ours, [p for both in played.values() for p in both])
     say(f"{run.name}, round {number}: {len(states)} states that picking never saw")
@@ -142,7 +142,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
             }
         )
         say(f"{arm.name}: {rows[-1]}")
-    played["picked"] = played_by(ours, picked.path, JUDGED_PLAYS)
+    played["picked"] = played_by(ours, picked.path, min(JUDGED_PLAYS, PLAYS // 2))
     show(f"{run.name}, round {number}", rows)
     best = next(row for row in rows if row["file"] == "picked")
     roundings = [row["survival"] for row in rows if row["file"].startswith("rounding")]
@@ -153,31 +153,39 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
         "mean_of_roundings": round(float(np.mean(roundings)), 4),
         "share_to_fetch": round(picked.bytes_to_fetch / ours.base.stat().st_size, 5),
         "plays": {
-            name: round(float(np.mean([p.score for p in got[:JUDGED_PLAYS]])), 4) for name, got in played.items()
+            name: round(float(np.mean([p.score for p in got[:JUDGED_PLAYS]])), 4)
+            for name, got in played.items()
         },
         "rows": rows,
     }
 
 
-def files(ours: Context, update: Update, work: Path) -> tuple[Candidate, list[Arm]]:
+def files(ours: Context, work: Path) -> tuple[Candidate, list[Arm]]:
     """The file that the server's screening picks of the base's own type, and all rows of the table, F32 first."""
     base, own = ours.base, main_type(read_header(ours.base))
-    changes = {name: delta.numpy() for name, delta in update.deltas.items()}
-    made = candidates_of(ours, update, work / "candidates")
+    changes = update_of(ours)
+    made = candidates_of(ours, work / "candidates")
     mine = [c for c in made if c.role == "delta"]
     with ours.models:
-        yardstick = screening.yardstick(ours.load_current(), ours.practice(), ours.knowledge(), ours.config.seed)
+        yardstick = screening.yardstick(
+            ours.load_current(), ours.practice(), ours.knowledge(), ours.config.seed
+        )
         now = yardstick.measure(yardstick.current).kl
         picked = screening.pick(screening.screen(mine, yardstick, ours.load), now).candidate
 
-    def written(name: str, content: dict[str, Any], target: str) -> Path:
+    def written(name: str, content: Update, target: str) -> Path:
         write_model(base, content, work / name, target)
         return work / name
 
-    twins = {t: written(f"base-{t}.gguf", {}, t) for t in {"F32", *(c.type for c in made if c.role == "model")}}
+    twins = {
+        t: written(f"base-{t}.gguf", {}, t) for t in {"F32", *(c.type for c in made if c.role == "model")}
+    }
     f32 = written("F32.gguf", changes, "F32")
     plain = written("plain.gguf", changes, "same")
-    rows = [Arm("F32", f32, twins["F32"], f32.stat().st_size), Arm("picked", picked.path, base, picked.bytes_to_fetch)]
+    rows = [
+        Arm("F32", f32, twins["F32"], f32.stat().st_size),
+        Arm("picked", picked.path, base, picked.bytes_to_fetch),
+    ]
     rows += roundings(ours, changes, work)
     rows.append(Arm(f"plain {own}", plain, base, make_delta(base, plain, work / "plain.zst"), beside=True))
     for c in made:
@@ -188,13 +196,15 @@ def files(ours: Context, update: Update, work: Path) -> tuple[Candidate, list[Ar
     return picked, rows
 
 
-def roundings(ours: Context, changes: dict[str, Any], work: Path) -> list[Arm]:
+def roundings(ours: Context, changes: Update, work: Path) -> list[Arm]:
     """Random dither, as it falls."""
     found = []
     for n in range(ROUNDINGS):
         out = work / f"rounding-{n}.gguf"
         write_dithered(ours.base, changes, out, 100 + n)
-        found.append(Arm(f"rounding {n}", out, ours.base, make_delta(ours.base, out, work / f"rounding-{n}.zst")))
+        found.append(
+            Arm(f"rounding {n}", out, ours.base, make_delta(ours.base, out, work / f"rounding-{n}.zst"))
+        )
     return found
 
 
@@ -204,7 +214,10 @@ def played_by(ours: Context, file: Path, count: int = PLAYS // 2) -> list[Played
     plays: list[Play] = []
     for environment in environments:
         plays += plays_in(environment, "final", -(-count // len(environments)), SEED)
-    with LlamaModel(file, None, ours.config.threads) as model, progress(f"final games, {file.name}", len(plays)) as on:
+    with (
+        LlamaModel(file, None, ours.config.threads) as model,
+        progress(f"final games, {file.name}", len(plays)) as on,
+    ):
         return play(plays, ModelPolicy(model), on_done=lambda _: on())
 
 
@@ -234,7 +247,9 @@ def mean_of(answers: Sequence[Probabilities], favourite: Sequence[int]) -> float
     return round(float(np.mean([p[k] for p, k in zip(answers, favourite, strict=False)])), 4)
 
 
-def ratio(gain: Floats, full: Floats, games: Sequence[str], resamples: int = 4000) -> tuple[float, float, float]:
+def ratio(
+    gain: Floats, full: Floats, games: Sequence[str], resamples: int = 4000
+) -> tuple[float, float, float]:
     """sum(gain) / sum(full) and its 95 % percentile interval from resampling whole games."""
     _, which = np.unique(np.asarray(games), return_inverse=True)
     sums = np.stack([np.bincount(which, x) for x in (gain, full)], 1)
@@ -252,7 +267,9 @@ def passes(one: dict[str, Any]) -> bool:
 
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """One line a file."""
-    table = Table("file", "states", "base", "after", "survival", "95 %", "KL to F32", "MB to fetch", title=title)
+    table = Table(
+        "file", "states", "base", "after", "survival", "95 %", "KL to F32", "MB to fetch", title=title
+    )
     for row in rows:
         interval = f"{row['low']:.2f} to {row['high']:.2f}"
         figures = (f"{row['base']:.3f}", f"{row['after']:.3f}", f"{row['survival']:.2f}", interval)

@@ -114,6 +114,8 @@ def test_what_was_learnt_is_loaded_without_the_rounding_of_the_bases_type(contex
     context = dataclasses.replace(context, config=ServerConfig(model=str(base)), open_model=open_model)
     context.load_exact({name: change})
     exact = read_header(opened[0])
-    (before,) = (weights_of(h, t) for h in [read_header(base)] for t in h.tensors if t.name == "blk.0.ffn_up.weight")
+    (before,) = (
+        weights_of(h, t) for h in [read_header(base)] for t in h.tensors if t.name == "blk.0.ffn_up.weight"
+    )
     (after,) = (weights_of(exact, t) for t in exact.tensors if t.name == "blk.0.ffn_up.weight")
     np.testing.assert_allclose(after - before, change, atol=2e-4)

@@ -127,7 +127,9 @@ def test_talks_alone_are_enough_to_screen_on():
     found = screen.yardstick(ScriptedModel(), practice(talks=[talk]), briefly, seed=0)
     assert found.states == []
     # Untold, the scripted model is fair between two tokens; told anything, it is not.
-    assert found.measure(ScriptedModel()).kl == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+    assert found.measure(ScriptedModel()).kl == pytest.approx(
+        0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    )
 
 
 def test_screening_states_are_those_in_which_a_lesson_applies():

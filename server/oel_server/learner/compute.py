@@ -27,7 +27,7 @@ def pick_device(name: DeviceName) -> torch.device:
 
 def bf16_products(device: torch.device) -> AbstractContextManager[object]:
     """Matrix products in bf16 where the hardware is fast at it; weights and sums stay float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if is_fast(device) else nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16) if _is_fast(device) else nullcontext()
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def cast_once(model: PreTrainedModel) -> Iterator[None]:
     ]
     masters = [layer.weight for layer in layers]
     try:
-        if is_fast(model.device):
+        if _is_fast(model.device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
         yield
@@ -53,21 +53,9 @@ def cast_once(model: PreTrainedModel) -> Iterator[None]:
             layer.weight = master
 
 
-def is_fast(device: torch.device) -> bool:
-    """Whether bf16 products are worth it there."""
+def _is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     # Emulated bf16 products, as on older CPUs, would be slower than float32.
     has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Within it, torch uses so many CPU threads; None leaves its own number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

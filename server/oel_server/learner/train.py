@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
-from oel_server.learner.compute import cast_once, pick_device, threads
+from oel_server.learner.compute import cast_once, pick_device
 from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
@@ -55,7 +56,7 @@ def distil(
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    with threads(config.threads):
+    with _threads(config.threads):
         try:
             model.to(pick_device(config.device))
             # Made before any adapter exists, so the teacher is the round-start state and nothing else.
@@ -162,3 +163,13 @@ def _fingerprint(master: Master, items: Sequence[Item], config: DistilConfig) ->
     for name in ("gap_items", "checkpoint_every", "threads", "device"):
         del settings[name]
     return fingerprint(master.digest(), [asdict(item) for item in items], settings)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

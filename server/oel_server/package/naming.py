@@ -12,7 +12,7 @@ import numpy.typing as npt
 from oel_shared.errors import ModelFileError, StateError
 from oel_shared.gguf_file import GgufHeader, TensorInfo
 
-Number = TypeVar("Number", bound=np.number[Any])
+Number = TypeVar("Number", bound=np.floating[Any])
 Floats = npt.NDArray[np.float32]
 Update = Mapping[str, Floats]
 """Hugging Face weight name -> change since the base, (rows, width)."""
@@ -45,33 +45,14 @@ def to_gguf_rows(header: GgufHeader, tensor_name: str, matrix: npt.NDArray[Numbe
     Only Llama-type files reorder rows: they interleave the halves of each rotary head in attn_q and attn_k.
     Qwen and Gemma files keep Hugging Face's order.
     """
-    heads = _interleaved_heads(header, tensor_name, len(matrix))
-    if not heads:
-        return matrix
-    rows, width = matrix.shape
-    return matrix.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
-
-
-def from_gguf_rows(
-    header: GgufHeader, tensor_name: str, matrix: npt.NDArray[Number]
-) -> npt.NDArray[Number]:
-    """The inverse of `to_gguf_rows`."""
-    heads = _interleaved_heads(header, tensor_name, len(matrix))
-    if not heads:
-        return matrix
-    rows, width = matrix.shape
-    return matrix.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
-
-
-def _interleaved_heads(header: GgufHeader, tensor_name: str, rows: int) -> int:
-    """How many heads have their halves interleaved, 0 if none."""
     part = tensor_name.split(".")[-2]
     if header.architecture != "llama" or part not in _HEADS:
-        return 0
+        return matrix
     heads = header.fields.get(f"llama.{_HEADS[part]}", header.fields.get("llama.attention.head_count"))
-    if type(heads) is not int or rows % (2 * heads):
-        raise ModelFileError(f"{header.path}: {rows} rows of {tensor_name} do not fit {heads} heads")
-    return heads
+    if type(heads) is not int or matrix.shape[0] % (2 * heads):
+        raise ModelFileError(f"{header.path}: {len(matrix)} rows of {tensor_name} do not fit {heads} heads")
+    rows, width = matrix.shape
+    return matrix.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
 def by_tensor(header: GgufHeader, update: Update) -> dict[str, str]:

@@ -15,7 +15,7 @@ class FileEntry(Frozen):
 
     name: ShortName
     role: Literal["model", "adapter", "delta"]
-    """model: a full GGUF. adapter: a GGUF LoRA beside the base. delta: what differs from the base (`oel_shared.delta`)."""
+    """model: a full GGUF. adapter: a GGUF LoRA beside the base. delta: see `oel_shared.delta`."""
     type: ShortName
     """Quantisation type, such as Q4_1."""
     length: Annotated[int, Field(gt=0, le=2**40)]
