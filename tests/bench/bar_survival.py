@@ -6,9 +6,9 @@ own screening, on the server's own states, picks one of the full files in the ba
 answer states that neither learner nor screening saw, from final games played by the base and by what was learnt.
 
 Gain: probability of the action that the teacher prefers, less the same of the base *in the same type*. Survival:
-gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the picked
-file keeps 90 % (lower bound 80 %) on at least 500 states, random roundings keep 75 % on average and devices fetch
-at most 2 % of the file. Plays are reported, not judged.
+gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the
+picked file keeps 90 % (lower bound 80 %) on at least 500 states, random roundings keep 75 % on average and devices
+fetch at most 2 % of the file. Plays are reported, not judged.
 """
 
 from __future__ import annotations
