@@ -190,7 +190,9 @@ def _screen(result: Json) -> str:
     name = picked.get("name") if isinstance(picked, dict) else picked
     kl = number(result.get("current_kl"))
     now = "" if kl is None else f" The model before stands at {kl:.4f} nats from the teacher."
-    return f"Of {len(ranked)} candidates, {name} goes to the gate.{now}" if name else ""
+    kept = number(next((c.get("survival") for c in ranked if c.get("name") == name), None))
+    survived = "" if kept is None else f" It keeps {percent(kept)} of what the float weights gained there."
+    return f"Of {len(ranked)} candidates, {name} goes to the gate.{now}{survived}" if name else ""
 
 
 def _gate(result: Json) -> str:

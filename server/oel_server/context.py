@@ -15,8 +15,9 @@ from oel_server.inbox import Inbox
 from oel_server.knowledge import Examined, Knowledge
 from oel_server.merge import merge
 from oel_server.package.candidates import Candidate, main_type
+from oel_server.package.naming import Update
 from oel_server.package.template import write_model
-from oel_server.packaged import picked, unpacked_file
+from oel_server.packaged import exact_file, picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
@@ -185,9 +186,7 @@ class Context:
 
     def load_current(self) -> RunningModel:
         """The file that devices play now."""
-        if self.current is None:
-            return self._open(self.base)
-        return self.load(picked(RoundFolder(self.server, self.current.number)))
+        return self._open(*self.current_files)
 
     def load_for_practice(self) -> RunningModel:
         """The weights that devices play now, unpacked to F16 where llama.cpp multiplies their type slowly.
@@ -195,17 +194,30 @@ class Context:
         Practice asks them thousands of times; whoever judges loads the file itself. Of a 4-bit weight F16 keeps
         ten bits after the scale, far more than llama.cpp keeps of what it is multiplied with.
         """
+        file, _ = self.current_files
+        return self.load_unpacked() if main_type(read_header(file)) in SLOW_TYPES else self.load_current()
+
+    def load_unpacked(self) -> RunningModel:
+        """The weights that devices play now as F16: products are not rounded as those of their own type are."""
+        file, adapter = self.current_files
+        unpacked = unpacked_file(self.folder)
+        if not unpacked.exists():
+            _write_whole(unpacked, file, {})
+        return self._open(unpacked, adapter)
+
+    def load_exact(self, update: Update) -> RunningModel:
+        """The base and `update` as F16, which keeps an update that 4 bits would have to round."""
+        exact = exact_file(self.folder)
+        _write_whole(exact, self.base, update)
+        return self._open(exact)
+
+    @property
+    def current_files(self) -> tuple[Path, Path | None]:
+        """The file that devices play now, and the adapter beside it if it is one."""
         current = picked(RoundFolder(self.server, self.current.number)) if self.current else None
-        adapter = current.path if current and current.role == "adapter" else None
-        file = current.path if current and not adapter else self.base
-        if main_type(read_header(file)) in SLOW_TYPES:
-            unpacked = unpacked_file(self.folder)
-            if not unpacked.exists():
-                part = unpacked.with_suffix(".part")
-                write_model(file, {}, part, "F16")
-                part.replace(unpacked)
-            file = unpacked
-        return self._open(file, adapter)
+        if current is None or current.role == "adapter":
+            return self.base, current.path if current else None
+        return current.path, None
 
     def announce(self, notice: wire.ReleaseNotice | None) -> int:
         """Tell the devices of a release, or only that their reports arrived; returns how many heard it."""
@@ -214,3 +226,10 @@ class Context:
 
     def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:
         return self.models.enter_context(self.open_model(model, adapter, self.config.threads))
+
+
+def _write_whole(out: Path, model: Path, update: Update) -> None:
+    """Write model + update as F16, whole or not at all."""
+    part = out.with_suffix(".part")
+    write_model(model, update, part, "F16")
+    part.replace(out)

@@ -83,7 +83,8 @@ def _gate_unplayed(
     """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
     practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
     yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed + 1)
-    found = judge.gate_unplayed(yardstick.kls(current), yardstick.kls(candidate), alpha, round.config.seed)
+    before, after = (yardstick.measure(model).kls for model in (current, candidate))
+    found = judge.gate_unplayed(before, after, alpha, round.config.seed)
     return found | {"standing": "unproven"}
 
 
