@@ -68,7 +68,7 @@ class _LoraProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, base: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
         kind = x.device.type
@@ -83,7 +83,7 @@ class _LoraProduct(torch.autograd.Function):
         return wide_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, narrow_NR, base, down, up = ctx.saved_tensors
         shape, dtype = ctx.kind
         grad_NO = grad.flatten(0, -2).to(base.dtype)

@@ -67,7 +67,7 @@ class _StateAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
         (heads, length, size), keys = q_HLD.shape, len(k_KLD)
         q_KGLD, hidden_LL = q_HLD.reshape(keys, -1, length, size), hidden_LL.to(q_HLD.dtype)
         out_KGLD, kept = torch.empty_like(q_KGLD), []
@@ -82,7 +82,7 @@ class _StateAttention(torch.autograd.Function):
         return out_KGLD.view(heads, length, size)
 
     @staticmethod
-    def backward(ctx: Any, grad_HLD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_HLD: Tensor) -> tuple[Tensor | None, ...]:
         q_KGLD, k_KLD, v_KLD, *kept = ctx.saved_tensors
         length = q_KGLD.shape[2]
         grad_KGLD = grad_HLD.reshape(q_KGLD.shape).to(q_KGLD.dtype)
