@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,11 +21,31 @@ if TYPE_CHECKING:
 _NAME = "oel_packed"
 
 
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What each token of a row of packed states may not look at."""
+
+    masks: Sequence[Tensor]
+    """One (L, L) float32 tensor a state: 0 where its token i may look at its token j and -inf where not."""
+    positions: Sequence[Tensor]
+    """One (L,) tensor a state: the tokens' places in prompt + candidate."""
+    windowed: dict[int, Sequence[Tensor]] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> Sequence[Tensor]:
+        """The masks of a layer that sees only `window` tokens, itself included; None for one that sees all."""
+        if window is None:
+            return self.masks
+        if window not in self.windowed:
+            self.windowed[window] = [
+                hidden_LL.masked_fill(at_L[:, None] - at_L >= window, float("-inf"))
+                for hidden_LL, at_L in zip(self.masks, self.positions, strict=True)
+            ]
+        return self.windowed[window]
+
+
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, `model` takes a row of packed states and needs the keyword `hidden` in its forward pass:
-    one (L, L) float32 tensor a state, 0 where its token i may look at its token j and -inf where not.
-    """
+    """Within it, `model` takes a row of packed states and needs the keyword `hidden` in its forward pass."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, _attend)
@@ -44,17 +65,19 @@ def _attend(
     attention_mask: None,
     *,
     scaling: float,
-    hidden: Sequence[Tensor],
+    hidden: Hidden,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
     queries_per_key = query_1HND.shape[1] // key_1KND.shape[1]
     key_1HND = key_1KND.repeat_interleave(queries_per_key, 1)
     value_1HND = value_1KND.repeat_interleave(queries_per_key, 1)
-    lengths = [len(hidden_LL) for hidden_LL in hidden]
+    masks = hidden.within(sliding_window)
+    lengths = [len(hidden_LL) for hidden_LL in masks]
     split = [torch.split(x[0], lengths, 1) for x in (query_1HND, key_1HND, value_1HND)]
     parts = []
-    for q, k, v, hidden_LL in zip(*split, hidden, strict=True):
+    for q, k, v, hidden_LL in zip(*split, masks, strict=True):
         scores_HLL = (q * scaling) @ k.mT + hidden_LL
         parts.append(torch.softmax(scores_HLL, -1, dtype=torch.float32).to(v.dtype) @ v)
     return torch.cat(parts, 1).transpose(0, 1)[None], None
