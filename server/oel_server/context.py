@@ -20,7 +20,7 @@ from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
 from oel_server.stages import RoundFolder
-from oel_shared import plugins, wire
+from oel_shared import atomic, plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
 from oel_shared.environment import Environment
@@ -186,9 +186,8 @@ class Context:
         if main_type(read_header(file)) in SLOW_TYPES:
             unpacked = unpacked_file(self.folder)
             if not unpacked.exists():
-                part = unpacked.with_suffix(".part")
-                write_model(file, {}, part, "F16")
-                part.replace(unpacked)
+                with atomic.replacing(unpacked) as part:
+                    write_model(file, {}, part, "F16")
             file = unpacked
         return self._open(file, adapter)
 

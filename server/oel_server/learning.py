@@ -16,6 +16,8 @@ from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
 from oel_server.teach import answer_items, distil_items, follow_rates, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
+from oel_shared.errors import StateError
+from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Played
@@ -72,6 +74,7 @@ def practise(round: Context) -> Json:
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
     return {
+        **_played_with(round),
         "families": {
             family: {
                 "episodes": len(played),
@@ -120,6 +123,33 @@ def _precheck_talks(model: LanguageModel, talks: Talks, knowledge: Knowledge, se
     return talk_judge.precheck(untold, told, knowledge)
 
 
+def _played_with(round: Context) -> Json:
+    """Which weights practice played, and the lessons were found to help."""
+    return {
+        "release": round.current.version if round.current else "base",
+        "base": sha256_file(round.base),
+    }
+
+
+def check_practice(round: Context) -> None:
+    """Are the weights that would be trained those that this round's practice and knowledge are about?
+
+    Raises: StateError if the base file or the newest release is another by now.
+    """
+    now, then = _played_with(round), round.folder.result("practise") or {}
+    for what in now.keys() & then.keys():
+        if now[what] != then[what]:
+            raise StateError(
+                f"round {round.folder.number} practised with {what} {then[what]}, and now it is {now[what]}: "
+                f"its knowledge is about another model. Remove {round.folder.path} and run the round again"
+            )
+    if round.current and round.current.base != now["base"]:
+        raise StateError(
+            f"release {round.current.version} stands on the base {round.current.base}, and {round.base} is "
+            f"{now['base']}: set `model` back to the file that the devices have"
+        )
+
+
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
     # Imported here: a round that ends before this stage needs no torch.
@@ -127,6 +157,7 @@ def distil(round: Context) -> Json:
     from oel_server.learner import distil as train
     from oel_server.learner.items import Item
 
+    check_practice(round)
     practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
     items: list[Item] = [
         *distil_items(practice.prompts, knowledge, render),

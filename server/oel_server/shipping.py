@@ -8,7 +8,7 @@ from oel_server.context import Context, RunningModel
 from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.stages import Json
-from oel_shared import wire
+from oel_shared import atomic, wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import sha256_file
 
@@ -21,7 +21,8 @@ def package(round: Context) -> Json:
     update = {
         name: delta.numpy() for name, delta in Update.load(round.master_path(round.version)).deltas.items()
     }
-    written = write_candidates(round.base, update, place_of(round.folder))
+    with atomic.replacing_folder(place_of(round.folder)) as place:
+        written = write_candidates(round.base, update, place)
     return {"candidates": [as_json(c) for c in written]}
 
 

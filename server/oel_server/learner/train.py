@@ -6,6 +6,7 @@ live teacher (it collapses; a teacher stays frozen for the whole round).
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,8 +49,8 @@ def distil(
     on where its last checkpoint stands and ends at the weights of an uninterrupted one (bit for bit on a
     CPU with the same number of threads; a GPU adds in no fixed order).
 
-    Raises: StateError if no item carries a lesson or the checkpoint is of another run; ConfigError for a
-        device that is not there.
+    Raises: StateError if no item carries a lesson, the checkpoint is of another run, or a loss is not finite;
+        ConfigError for a device that is not there.
     """
     begun, home, model = time.monotonic(), master.model.device, master.model
     items, weights = _weighted(items, config.retention)
@@ -94,7 +95,8 @@ def _train(
         loss = weighted_mean(objective.losses(batch), weight_B) * weight_B.mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
+        _check_finite(step + 1, loss.item(), norm.item(), config)
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
         optimizer.step()
@@ -105,6 +107,16 @@ def _train(
         if on_step:
             on_step(done, config.steps, losses[-1], (time.monotonic() - begun) / (done - first))
     return losses
+
+
+def _check_finite(step: int, loss: float, norm: float, config: DistilConfig) -> None:
+    """Before the step is taken, so that neither weights nor a checkpoint ever hold what is not a number."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        cause = "the model's weights hold such numbers, or" if step == 1 else "training diverged:"
+        raise StateError(
+            f"step {step} of {config.steps} has loss {loss} and gradient norm {norm}: {cause} the learning rate "
+            f"{config.lr} is too high. Nothing of this step was kept: lower it, or check the weights"
+        )
 
 
 def _batch(items: int, step: int, config: DistilConfig) -> list[int]:
