@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from oel_server.context import UNHEEDED, Context
 from oel_server.knowledge import Knowledge
@@ -21,6 +22,9 @@ from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Played
+
+if TYPE_CHECKING:
+    from oel_server.learner.items import Item
 
 ABSORBED = 0.95
 """A lesson that the release follows unasked at this share of the turns in which it applies is absorbed."""
@@ -150,23 +154,30 @@ def check_practice(round: Context) -> None:
         )
 
 
+def items_of(round: Context) -> list[Item]:
+    """What a round whose precheck has ended teaches."""
+    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
+    return [
+        *distil_items(practice.prompts, knowledge, render),
+        *answer_items(practice.talks.practice, knowledge, render),
+    ]
+
+
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
-    from oel_server.learner.items import Item
 
     check_practice(round)
-    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
-    items: list[Item] = [
-        *distil_items(practice.prompts, knowledge, render),
-        *answer_items(practice.talks.practice, knowledge, render),
-    ]
+    items = items_of(round)
     say("distil: loading the master weights")
     master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
     config = DistilConfig(
-        steps=round.config.distil_steps, seed=round.config.seed, threads=round.config.threads
+        steps=round.config.distil_steps,
+        seed=round.config.seed,
+        threads=round.config.threads,
+        device=round.config.device,
     )
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:

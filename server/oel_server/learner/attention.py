@@ -2,7 +2,8 @@
 
 A single block mask over the row would cost (sum of lengths)^2; going state by state costs the sum of
 length^2. At the few hundred tokens of a state plain products beat torch's fused CPU kernel, whose backward
-pass takes three times as long in bf16 (docs/lab-log.md).
+pass takes three times as long in bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores,
+which would be gigabytes in a large model.
 """
 
 from __future__ import annotations
@@ -76,8 +77,17 @@ def _attend(
     masks = hidden.within(sliding_window)
     lengths = [len(hidden_LL) for hidden_LL in masks]
     split = [torch.split(x[0], lengths, 1) for x in (query_1HND, key_1HND, value_1HND)]
-    parts = []
-    for q, k, v, hidden_LL in zip(*split, masks, strict=True):
-        scores_HLL = (q * scaling) @ k.mT + hidden_LL
-        parts.append(torch.softmax(scores_HLL, -1, dtype=torch.float32).to(v.dtype) @ v)
+    attended = _fused if query_1HND.is_cuda else _plain
+    parts = [attended(*state, scaling) for state in zip(*split, masks, strict=True)]
     return torch.cat(parts, 1).transpose(0, 1)[None], None
+
+
+def _plain(q_HLD: Tensor, k_HLD: Tensor, v_HLD: Tensor, hidden_LL: Tensor, scaling: float) -> Tensor:
+    scores_HLL = (q_HLD * scaling) @ k_HLD.mT + hidden_LL
+    return torch.softmax(scores_HLL, -1, dtype=torch.float32).to(v_HLD.dtype) @ v_HLD
+
+
+def _fused(q_HLD: Tensor, k_HLD: Tensor, v_HLD: Tensor, hidden_LL: Tensor, scaling: float) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(
+        q_HLD[None], k_HLD[None], v_HLD[None], attn_mask=hidden_LL.to(q_HLD.dtype), scale=scaling
+    )[0]

@@ -31,26 +31,48 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def cast_once(model: PreTrainedModel) -> Iterator[None]:
+def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Iterator[None]:
     """Within it, the frozen linear layers hold the bf16 weights that autocast would make of them in every pass.
 
     The float32 weights are there again at the end. Nothing that is trained or read as a master may be among them.
+    A model that is moved to a GPU within it takes half the room there: its masters stay where they are.
+
+    Args:
+        device: where the model will compute; where it is now if None.
     """
+    device = device or model.device
     head = model.get_output_embeddings()
     layers = [
         module
         for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear)
+        and (module is not head or device.type == "cuda")
+        and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
     try:
-        if _is_fast(model.device):
+        if _is_fast(device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
         yield
     finally:
         for layer, master in zip(layers, masters, strict=True):
             layer.weight = master
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Within it, if wanted, a block keeps its input only and is computed again for the gradient."""
+    if not wanted:
+        yield
+        return
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()  # transformers asks for it; nothing here has dropout
+    try:
+        yield
+    finally:
+        model.eval()
+        model.gradient_checkpointing_disable()
 
 
 def _is_fast(device: torch.device) -> bool:
