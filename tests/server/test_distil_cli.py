@@ -49,7 +49,7 @@ def server(run_oel, tmp_path):
 def test_items_of_a_file_become_an_update_and_candidates(run_oel, server, tmp_path):
     items, out = lines(tmp_path / "items.jsonl", CHOICE, ANSWER), tmp_path / "out"
     asked = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--json")
-    found = json.loads(run_oel(*asked).splitlines()[-1])
+    found = json.loads(run_oel(*asked))
     assert (found["items"], found["taught"], found["steps"], found["processes"]) == (2, 2, 3, 1)
     assert found == json.loads((out / "distil.json").read_text())
     names = {c["path"] for c in found["candidates"]}

@@ -68,7 +68,7 @@ def test_killed_twice_it_ends_with_the_same_weights(tmp_path):
     assert trained(model, killed, 7) == -signal.SIGKILL
     assert trained(model, killed, 0) == 0
     # After step 5 the checkpoint of step 4 stands, after step 7 that of step 6.
-    assert (killed / "steps").read_text().split() == "1 2 3 4 5 5 6 7 7 8 9".split()
+    assert (killed / "steps").read_text().split() == ["1", "2", "3", "4", "5", "5", "6", "7", "7", "8", "9"]
     whole, again = Update.load(tmp_path / "whole" / "update"), Update.load(killed / "update")
     assert whole.deltas.keys() == again.deltas.keys()
     assert all(torch.equal(whole.deltas[name], again.deltas[name]) for name in whole.deltas)
