@@ -66,13 +66,13 @@ def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()  # transformers asks for it; nothing here has dropout
     try:
         yield
     finally:
         model.eval()
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
 
 
 def _is_fast(device: torch.device) -> bool:
