@@ -78,7 +78,7 @@ def _attend(
     lengths = [len(hidden_LL) for hidden_LL in masks]
     split = [torch.split(x[0], lengths, 1) for x in (query_1HND, key_1HND, value_1HND)]
     attended = _fused if query_1HND.is_cuda else _plain
-    parts = [attended(*state, scaling) for state in zip(*split, masks, strict=True)]
+    parts = [attended(q, k, v, hidden_LL, scaling) for q, k, v, hidden_LL in zip(*split, masks, strict=True)]
     return torch.cat(parts, 1).transpose(0, 1)[None], None
 
 

@@ -94,7 +94,7 @@ class Objective:
 
     def _answer_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
         # A stretch of logits at a time, computed again for the gradient: they, not the model, fill the memory.
-        parts = zip(student_TD.split(HEAD_POSITIONS), teacher_TD.split(HEAD_POSITIONS), strict=True)
+        parts = zip(*(torch.split(x, HEAD_POSITIONS) for x in (student_TD, teacher_TD)), strict=True)
         sums = [checkpoint(self._part_loss, *part, use_reentrant=False) for part in parts]
         return torch.stack(sums).sum() / len(student_TD)
 

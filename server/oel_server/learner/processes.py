@@ -49,7 +49,7 @@ class Processes:
         # One message: a LoRA has hundreds of small gradients.
         together = torch.cat([tensor.flatten() for tensor in given])
         torch.distributed.all_reduce(together)
-        for tensor, total in zip(given, together.split([t.numel() for t in given]), strict=True):
+        for tensor, total in zip(given, torch.split(together, [t.numel() for t in given]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
 
