@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ class ServerConfig(Config):
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     min_nodes: Positive = 3
     min_devices: Positive = 3
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
@@ -45,6 +46,7 @@ _COMMENTS = {
     "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",
     "seed": "Picks the server's games and random choices.",
     "threads": "Threads of llama.cpp and torch.",
+    "device": "Where training computes: auto takes a GPU if there is one.",
     "min_nodes": "Devices to wait for, at most `deadline` seconds.",
     "min_devices": "Devices that must support a lesson before it is used; all but one of so many may lie.",
     "deadline": "Seconds that one question to the devices may take.",

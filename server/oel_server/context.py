@@ -22,7 +22,7 @@ from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
 from oel_server.stages import RoundFolder
-from oel_shared import plugins, wire
+from oel_shared import atomic, plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
 from oel_shared.environment import Environment, Game
@@ -230,6 +230,5 @@ class Context:
 
 def _write_whole(out: Path, model: Path, update: Update) -> None:
     """Write model + update as F16, whole or not at all."""
-    part = out.with_suffix(".part")
-    write_model(model, update, part, "F16")
-    part.replace(out)
+    with atomic.replacing(out) as part:
+        write_model(model, update, part, "F16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from oel_server.choose import cross_examined
 from oel_server.context import UNHEEDED, Context
@@ -19,9 +20,14 @@ from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
 from oel_server.teach import answer_items, distil_items, follow_rates, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
+from oel_shared.errors import StateError
+from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Played
+
+if TYPE_CHECKING:
+    from oel_server.learner.items import Item
 
 ABSORBED = 0.95
 """A lesson that the release follows unasked at this share of the turns in which it applies is absorbed."""
@@ -76,6 +82,7 @@ def practise(round: Context) -> Json:
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
     return {
+        **_played_with(round),
         "families": {
             family: {
                 "episodes": len(played),
@@ -137,22 +144,57 @@ def _precheck_talks(model: LanguageModel, talks: Talks, knowledge: Knowledge, se
     return talk_judge.precheck(untold, told, knowledge)
 
 
+def _played_with(round: Context) -> Json:
+    """Which weights practice played, and the lessons were found to help."""
+    return {
+        "release": round.current.version if round.current else "base",
+        "base": sha256_file(round.base),
+    }
+
+
+def check_practice(round: Context) -> None:
+    """Are the weights that would be trained those that this round's practice and knowledge are about?
+
+    Raises: StateError if the base file or the newest release is another by now.
+    """
+    now, then = _played_with(round), round.folder.result("practise") or {}
+    for what in now.keys() & then.keys():
+        if now[what] != then[what]:
+            raise StateError(
+                f"round {round.folder.number} practised with {what} {then[what]}, and now it is {now[what]}: "
+                f"its knowledge is about another model. Remove {round.folder.path} and run the round again"
+            )
+    if round.current and round.current.base != now["base"]:
+        raise StateError(
+            f"release {round.current.version} stands on the base {round.current.base}, and {round.base} is "
+            f"{now['base']}: set `model` back to the file that the devices have"
+        )
+
+
+def items_of(round: Context) -> list[Item]:
+    """What a round whose precheck has ended teaches."""
+    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
+    return [
+        *distil_items(practice.prompts, knowledge, render),
+        *answer_items(practice.talks.practice, knowledge, render),
+    ]
+
+
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
-    from oel_server.learner.items import Item
 
-    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
-    items: list[Item] = [
-        *distil_items(practice.prompts, knowledge, render),
-        *answer_items(practice.talks.practice, knowledge, render),
-    ]
+    check_practice(round)
+    items = items_of(round)
     say("distil: loading the master weights")
     master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
     config = DistilConfig(
-        steps=round.config.distil_steps, seed=round.config.seed, threads=round.config.threads
+        steps=round.config.distil_steps,
+        seed=round.config.seed,
+        threads=round.config.threads,
+        device=round.config.device,
     )
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:

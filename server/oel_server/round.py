@@ -7,6 +7,7 @@ from collections.abc import Callable
 from oel_server import gating, learning, shipping
 from oel_server.context import Context
 from oel_server.stages import Json
+from oel_shared import atomic
 
 
 class Round(Context):
@@ -32,7 +33,8 @@ class Round(Context):
         return self._stage("release", shipping.release)
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
-        with self.models:  # each stage closes the models that it opened
+        # Each stage closes the models that it opened.
+        with atomic.told_when_full(self.server, "run the round again"), self.models:
             return self.folder.run(name, lambda: work(self))
 
     def _end(self, reason: str) -> Json:

@@ -11,7 +11,7 @@ from oel_server.package.candidates import Candidate, main_type, write_candidates
 from oel_server.package.naming import Update
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.stages import Json
-from oel_shared import wire
+from oel_shared import atomic, wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import read_header, sha256_file
 
@@ -22,7 +22,8 @@ ROUNDINGS = (0, 1, 2)
 def package(round: Context) -> Json:
     """Write every file that might ship: an adapter, dithered deltas, wider types."""
     say("package: writing candidates")
-    return {"candidates": [as_json(c) for c in candidates_of(round, place_of(round.folder))]}
+    with atomic.replacing_folder(place_of(round.folder)) as place:
+        return {"candidates": [as_json(c) for c in candidates_of(round, place)]}
 
 
 def candidates_of(round: Context, place: Path) -> list[Candidate]:

@@ -72,6 +72,7 @@ def ours(job: Job, exchange: Exchange) -> None:
     import torch
 
     from oel_server.learner.adapter import lora, trained
+    from oel_server.learner.attention import packed_attention
     from oel_server.learner.compute import cast_once
     from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
     from oel_server.learner.master import load_master
@@ -90,16 +91,17 @@ def ours(job: Job, exchange: Exchange) -> None:
                 answers = sample()
             job["items"] = [{**item, "answer": x} for item, x in zip(job["items"], answers, strict=True)]
         items = [kind(group="bench", **item) for item in job["items"]]
-        with cast_once(master.model), timed(found, "teacher"):
-            objective = Objective.of(master, items, config.top_k)
-        with lora(master.model, config.rank, config.alpha, config.seed) as student, cast_once(master.model):
-            adapter = trained(student)
-            optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, weight_decay=0.01)
-            weights = torch.ones(len(items))
-            with timed(found, "student"):
-                found["loss"] = train_step(
-                    objective, range(len(items)), weights, adapter, optimizer, config.clip
-                )
+        with cast_once(master.model), packed_attention(master.model):
+            with timed(found, "teacher"):
+                objective = Objective.of(master, items, config.top_k)
+            with lora(master.model, config.rank, config.alpha, config.seed) as student:
+                adapter = trained(student)
+                optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, weight_decay=0.01)
+                weights = torch.ones(len(items))
+                with timed(found, "student"):
+                    found["loss"] = train_step(
+                        objective, range(len(items)), weights, adapter, optimizer, config, step=0
+                    )
         found["peak_mb"] = memory_mb("VmHWM")
         exchange(found)
 

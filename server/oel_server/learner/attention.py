@@ -2,13 +2,15 @@
 
 A single block mask over the row would cost (sum of lengths)^2; going state by state costs the sum of
 length^2. At the few hundred tokens of a state plain products beat torch's fused CPU kernel, whose backward
-pass takes three times as long in bf16 (docs/lab-log.md).
+pass takes three times as long in bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores,
+which would be gigabytes in a large model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,11 +24,31 @@ _BLOCK = 192
 """Queries at once: smaller ones skip more of what is hidden, and come with more calls."""
 
 
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What each token of a row of packed states may not look at."""
+
+    masks: Sequence[Tensor]
+    """One (L, L) float32 tensor a state: 0 where its token i may look at its token j and -inf where not."""
+    positions: Sequence[Tensor]
+    """One (L,) tensor a state: the tokens' places in prompt + candidate."""
+    windowed: dict[int, Sequence[Tensor]] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> Sequence[Tensor]:
+        """The masks of a layer that sees only `window` tokens, itself included; None for one that sees all."""
+        if window is None:
+            return self.masks
+        if window not in self.windowed:
+            self.windowed[window] = [
+                hidden_LL.masked_fill(at_L[:, None] - at_L >= window, float("-inf"))
+                for hidden_LL, at_L in zip(self.masks, self.positions, strict=True)
+            ]
+        return self.windowed[window]
+
+
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, `model` takes a row of packed states and needs the keyword `hidden` in its forward pass:
-    one (L, L) float32 tensor a state, 0 where its token i may look at its token j and -inf where not.
-    """
+    """Within it, `model` takes a row of packed states and needs the keyword `hidden` in its forward pass."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, _attend)
@@ -46,17 +68,33 @@ def _attend(
     attention_mask: None,
     *,
     scaling: float,
-    hidden: Sequence[Tensor],
+    hidden: Hidden,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
     # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
     dtype = value_1KND.dtype
     query_HND, key_KND, value_KND = (query_1HND[0] * scaling).to(dtype), key_1KND[0].to(dtype), value_1KND[0]
-    lengths = [len(hidden_LL) for hidden_LL in hidden]
+    masks = hidden.within(sliding_window)
+    lengths = [len(hidden_LL) for hidden_LL in masks]
     split = (torch.split(x, lengths, 1) for x in (query_HND, key_KND, value_KND))
-    parts = [_StateAttention.apply(*state) for state in zip(*split, hidden, strict=True)]  # type: ignore[no-untyped-call]
+    attended = _fused if query_1HND.is_cuda else _by_blocks
+    parts = [attended(*state) for state in zip(*split, masks, strict=True)]
     return torch.cat(parts, 1).transpose(0, 1)[None], None
+
+
+def _by_blocks(q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
+    """What a CPU computes: see `_StateAttention`."""
+    attended: Tensor = _StateAttention.apply(q_HLD, k_KLD, v_KLD, hidden_LL)  # type: ignore[no-untyped-call]
+    return attended
+
+
+def _fused(q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
+    """The same by the GPU's own kernels."""
+    return torch.nn.functional.scaled_dot_product_attention(
+        q_HLD[None], k_KLD[None], v_KLD[None], attn_mask=hidden_LL.to(q_HLD.dtype), scale=1.0, enable_gqa=True
+    )[0]
 
 
 class _StateAttention(torch.autograd.Function):

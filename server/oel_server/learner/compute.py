@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from oel_shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_NORMS = ("input_layernorm", "post_attention_layernorm")
-"""Of a block of all types in `master.ARCHITECTURES`; each feeds two or three linear layers."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -35,13 +32,17 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def cast_once(model: PreTrainedModel) -> Iterator[None]:
+def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Iterator[None]:
     """Within it, what autocast would cast to bf16 again and again is cast once: frozen weights and shared inputs.
 
     The linear layers, the head among them, hold bf16 weights; the norms before layers that share an input give it
     in bf16. The float32 weights are there again at the end. Nothing that is trained or read as a master may be
-    among them.
+    among them. A model that is moved to a GPU within it takes half the room there: its masters stay where they are.
+
+    Args:
+        device: where the model will compute; where it is now if None.
     """
+    device = device or model.device
     layers = [
         module
         for module in model.modules()
@@ -50,10 +51,10 @@ def cast_once(model: PreTrainedModel) -> Iterator[None]:
     masters = [layer.weight for layer in layers]
     hooks = []
     try:
-        if _is_fast(model.device):
+        if _is_fast(device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
-            norms = (getattr(block, name) for block in model.base_model.layers for name in _NORMS)
+            norms = (norm for block in model.base_model.layers for norm in _feeding(block))
             hooks = [norm.register_forward_hook(_in_bf16) for norm in norms]
         yield
     finally:
@@ -63,8 +64,29 @@ def cast_once(model: PreTrainedModel) -> Iterator[None]:
             layer.weight = master
 
 
+def _feeding(block: Any) -> Iterator[torch.nn.Module]:
+    """The norms of a block that feed linear layers; Gemma also has some after them, which feed the sum."""
+    yield block.input_layernorm
+    yield getattr(block, "pre_feedforward_layernorm", block.post_attention_layernorm)
+
+
 def _in_bf16(_: object, __: object, output: Tensor) -> Tensor:
     return output.bfloat16()
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Within it, if wanted, a block keeps its input only and is computed again for the gradient."""
+    if not wanted:
+        yield
+        return
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()  # transformers asks for it; nothing here has dropout
+    try:
+        yield
+    finally:
+        model.eval()
+        model.activation_checkpointing_disable()
 
 
 def _is_fast(device: torch.device) -> bool:

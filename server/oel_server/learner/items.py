@@ -71,6 +71,10 @@ class DistilConfig:
     threads: int | None = None
     """CPU threads; None leaves torch's own number."""
     device: DeviceName = "auto"
+    recompute: bool = False
+    """Gradient checkpointing: a third more time for memory that hardly grows with the batch."""
+    shard: bool = False
+    """Split the frozen weights over the processes, for a model that one GPU cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
