@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
 from oel_server.learner.compute import cast_once, pick_device
+from oel_server.learner.focus import focused
 from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
@@ -63,8 +64,10 @@ def distil(
             with cast_once(model):
                 objective = Objective.of(master, items, config.top_k)
                 before = _gaps(objective, measured, config.batch_states)
+                weights = _focused(objective, items, weights, config)
             with lora(model, config.rank, config.alpha, config.seed) as student, cast_once(model):
-                losses = _train(student, objective, weights, config, checkpoint, on_step)
+                goal = replace(objective, forward=config.forward)
+                losses = _train(student, goal, weights, config, checkpoint, on_step)
                 after = _gaps(objective, measured, config.batch_states)
                 update = as_update(student)
         finally:
@@ -87,8 +90,9 @@ def _train(
     optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=0.01)
     losses = checkpoint.restore(adapter, optimizer) if checkpoint else []
     first, begun = len(losses), time.monotonic()
+    chosen = weights.nonzero().flatten().tolist()
     for step in range(first, config.steps):
-        batch = _batch(len(weights), step, config)
+        batch = [chosen[k] for k in _batch(len(chosen), step, config)]
         weight_B = weights[batch].to(student.device)
         # The weights have mean 1 over all items; the factor keeps a batch of light items light.
         loss = weighted_mean(objective.losses(batch), weight_B) * weight_B.mean()
@@ -129,6 +133,19 @@ def _weighted(items: Sequence[Item], retention: float) -> tuple[list[Item], Tens
         raise StateError(f"none of {len(items)} practice items has a lesson and a weight: nothing to distil")
     weights = torch.tensor([weight for _, weight in pairs])
     return [item for item, _ in pairs], weights / weights.mean()
+
+
+def _focused(objective: Objective, items: Sequence[Item], weights: Tensor, config: DistilConfig) -> Tensor:
+    """The weights with `DistilConfig.focus`: 0 for items that are left out, mean 1 over the others.
+
+    To be called while the model is as it was at the start of the round.
+    """
+    if config.focus == 1:
+        return weights
+    moved = _gaps(objective, [k for k, item in enumerate(items) if item.has_lesson], config.batch_states)
+    factors = focused(moved, [item.episode for item in items], config.focus)
+    found = weights * torch.tensor([factors.get(k, 0.0 if k in moved else 1.0) for k in range(len(items))])
+    return found / found[found > 0].mean()
 
 
 def _measured(items: Sequence[Item], config: DistilConfig) -> list[int]:
