@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from oel_shared.stats import beta_quantile, bootstrap, paired, sign_flip_p, wilson
+from oel_shared.stats import beta_quantile, bootstrap, holm, paired, sign_flip_p, wilson
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,10 @@ def test_beta_quantile_refuses_what_has_none():
     for share, a, b in ((0.0, 1, 1), (1.0, 1, 1), (0.5, 0, 1)):
         with pytest.raises(ValueError, match="quantile of Beta"):
             beta_quantile(share, a, b)
+
+
+def test_holm_rejects_the_smallest_first_and_stops_at_the_first_that_stands():
+    assert holm([0.01, 0.04, 0.03], 0.05) == [True, False, False]
+    assert holm([0.01, 0.02, 0.04], 0.05) == [True, True, True]
+    assert holm([0.03, 0.04], 0.05) == [False, False]
+    assert holm([], 0.05) == []
