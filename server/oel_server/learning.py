@@ -132,7 +132,7 @@ def distil(round: Context) -> Json:
     practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
     choices = distil_items(practice.prompts, knowledge, render)
     moved = round.config.states == "moved"
-    items = [
+    items: list[Item] = [
         *choices,
         *(retold(choices) if moved else []),
         *answer_items(practice.talks.practice, knowledge, render),

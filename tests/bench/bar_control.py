@@ -1,9 +1,10 @@
 """Bar `control`: it is the lessons that do it. The run of `rounds` again with random lessons in their place.
 
-Every used lesson is replaced by a random one of the same form and the precheck is passed over; all else is the same
-code, games and dice. What it ends with must have an upper 95 % bound below a third of the real gain over the base, both
-as shipped and as trained before the gate looked at it. Rows for lessons that counting alone finds and for a raw
-trajectory in the prompt stand beside it. Goes on with the folder of `rounds` (`SEED`, `RUN`).
+Every used lesson is replaced by a random one of the same form and the precheck is passed over; all else is the
+same code, games and dice. What it ends with must have an upper 95 % bound below a third of the real gain over
+the base, both as shipped and as trained before the gate looked at it. Rows for lessons that counting alone
+finds and for a raw trajectory in the prompt stand beside it. Goes on with the folder of `rounds` (`SEED`,
+`RUN`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Bar `rounds`: three task families learnt together get better over five rounds, in the file that ships.
 
-The default model, four devices. Playing, training and gating take at most 90 minutes a seed; the final measurement, on
-256 paired plays of final games a family, is apart. Mean over families of the score: round 5 at least 20 points above
-base and above random-legal, p < 0.01; or, where the lessons in the prompt of the base give less than 20 points, at
-least what they give. No release significantly worse than the best before it (Holm), round 5 not below round 1, the
-forgetting check green wherever a gate made one. `SEED` picks the games; `RUN` names the folder, which is kept: the
-bar can be ended at any time and goes on.
+The default model, four devices. Playing, training and gating take at most 90 minutes a seed; the final
+measurement, on 256 paired plays of final games a family, is apart. Mean over families of the score: round 5 at
+least 20 points above base and above random-legal, p < 0.01; or, where the lessons in the prompt of the base
+give less than 20 points, at least what they give. No release significantly worse than the best before it
+(Holm), round 5 not below round 1, the forgetting check green wherever a gate made one. `SEED` picks the games;
+`RUN` names the folder, which is kept: the bar can be ended at any time and goes on.
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from made_reports import knowledge_of
 from oel_fleet.experiment import measure as measuring
+from oel_fleet.experiment.arms import ARMS as EVERY_ARM
 from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_random_lessons
+from oel_fleet.experiment.cli import app
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
 from oel_fleet.experiment.predict import Point, plot, predicted, rank_correlation
 from oel_fleet.experiment.run import Experiment, open_experiment
@@ -24,8 +27,8 @@ from scripted_model import Player, obeys
 
 SPEC = "scripted?rooms=3&slack=8"
 TINY = {
-    "environments": (SPEC,), "seeds": (1,), "rounds": 1, "plays": 12, "devices": 3, "episodes": 30,
-    "distil_steps": 2, "practice_games": 16, "gate_games": 20, "threads": 1, "types": False,
+    "environments": (SPEC,), "seeds": (1,), "rounds": 1, "plays": 12, "devices": 3, "episodes": 24,
+    "distil_steps": 2, "practice_games": 8, "gate_games": 14, "threads": 1, "types": False,
 }  # fmt: skip
 
 
@@ -56,7 +59,7 @@ class Players:
         return model.name.startswith("base-") or sha256_file(model) == self.base
 
 
-ARMS = ("off-policy", "opcd", "random-lessons", "random-lessons-trained")
+ARMS = tuple(name for name, row in ROWS.items() if row.file in ("end", "trained"))
 CONTEXTS = ("random", "base", "base-relevant", "raw", "relevant", "all")
 
 
@@ -86,7 +89,7 @@ def test_a_tiny_experiment_fills_every_line_of_its_table(done):
 
 def test_a_round_is_told_with_its_gap_and_its_gain(done):
     facts = {fact["arm"]: fact for fact in results(done)["rounds"]}
-    assert set(facts) == {"opcd", "off-policy", "random-lessons"}
+    assert set(facts) == set(EVERY_ARM)
     opcd = facts["opcd"]
     assert opcd["released"]
     assert opcd["gap_before"] > 0
@@ -101,6 +104,54 @@ def test_a_run_that_was_ended_goes_on_with_the_missing_cells(done, tmp_path, tin
     again = replace(done, open_model=players)
     again.run()
     assert players.opened == 0
+
+
+class Interrupted(Players):
+    """Is stopped when it opens its second model."""
+
+    def __call__(self, model: Path, adapter: Path | None, threads: int) -> Player:
+        if self.opened == 1:
+            raise KeyboardInterrupt
+        return super().__call__(model, adapter, threads)
+
+
+def test_a_stopped_run_keeps_what_it_has_and_the_time_that_it_took(tmp_path, tiny_llama):
+    given = {**TINY, "model": str(tiny_llama), "rows": ("random", "base"), "plays": PLAYS_A_CELL + 1}
+    stopped = open_experiment(tmp_path / "x", given, Interrupted(tiny_llama))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    kept = [stopped.result(cell) for cell in stopped.cells]
+    assert [bool(found) for found in kept] == [True, True, True, False]
+    (spent,) = (tmp_path / "x" / "cells").glob("*.spent")
+    spent.write_text("90.0")
+    again = open_experiment(tmp_path / "x", {}, Players(tiny_llama))
+    again.run()
+    after = [again.result(cell) for cell in again.cells]
+    assert after[:3] == kept[:3]
+    assert after[3]["seconds"] >= 90
+    assert not spent.exists()
+
+
+def test_the_command_runs_and_shows_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "tiny",
+        "--only",
+        "random",
+        "--env",
+        SPEC,
+        "--seeds",
+        "1",
+        "--plays",
+        "4",
+        "--page",
+        "results.md",
+    ]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    assert "random-legal" in shown.output
+    assert "random-legal" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "runs" / "experiment-tiny" / "results.json").exists()
 
 
 def test_what_plays_alike_is_played_once(done):
@@ -170,11 +221,11 @@ def test_more_seeds_may_be_asked_for_later_and_other_plays_may_not(tmp_path):
 def test_the_table_replaces_its_own_earlier_one_in_a_page(done, tmp_path):
     page, found = tmp_path / "results.md", results(done)
     page.write_text("# Results\n\nBefore.\n")
-    publish("old\n", "tiny", page)
+    publish("an earlier table\n", "tiny", page)
     publish(markdown(found), "tiny", page)
     text = page.read_text()
     assert "Before." in text
-    assert "old" not in text
+    assert "an earlier table" not in text
     assert text.count("| OPCD |") == 1
     assert "random-legal" in text
 

@@ -64,7 +64,7 @@ def test_five_rounds_that_rise_pass(bars):
 @pytest.mark.parametrize(
     ("plays", "facts", "broken"),
     [
-        (plays_of(0.3, 0.3, 0.3, 0.3, 0.2), FACTS, "gain"),
+        (plays_of(0.2, 0.2, 0.2, 0.25, 0.25), FACTS, "gain"),
         (plays_of(0.3, 0.6, 0.1, 0.5, 0.55), FACTS, "no_decline"),
         (plays_of(0.6, 0.6, 0.6, 0.6, 0.55), FACTS, "no_decline"),
         (plays_of(*RISING), [{**fact, "minutes": 18.5} for fact in FACTS], "time"),

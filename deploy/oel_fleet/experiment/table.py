@@ -98,13 +98,9 @@ def round_facts(experiment: Experiment, cell: Cell) -> Json:
     """What a round of an arm did: released or why not, precheck, gap before and after, gain at the gate."""
     folder = experiment.chain(cell.name, cell.seed).round(cell.round).folder
     found = {stage: folder.result(stage) or {} for stage in ("precheck", "distil", "gate", "release")}
-    seconds = sum(
-        (experiment.result(Cell(kind, cell.seed, name, number)) or {}).get("seconds", 0.0)
-        for kind, name, number in (
-            ("experience", cell.name, cell.round), ("round", cell.name, cell.round), ("first", "", 0)
-        )
-        if kind != "first" or cell.round == 1
-    )  # fmt: skip
+    spent = [Cell("experience", cell.seed, cell.name, cell.round), cell]
+    spent += [Cell("first", cell.seed)] if cell.round == 1 else []
+    seconds = sum((experiment.result(one) or {}).get("seconds", 0.0) for one in spent)
     return {
         "arm": cell.name,
         "seed": cell.seed,
