@@ -28,7 +28,7 @@ from scripted_model import Player, obeys
 SPEC = "scripted?rooms=3&slack=8"
 TINY = {
     "environments": (SPEC,), "seeds": (1,), "rounds": 1, "plays": 12, "devices": 3, "episodes": 24,
-    "distil_steps": 2, "practice_games": 8, "gate_games": 14, "threads": 1, "types": False,
+    "distil_steps": 2, "practice_games": 8, "gate_games": 14, "threads": 1,
 }  # fmt: skip
 
 
@@ -82,9 +82,22 @@ def test_a_tiny_experiment_fills_every_line_of_its_table(done):
     assert found["cells"]["missing"] == []
     assert {x["row"] for x in found["rows"]} == {*CONTEXTS, *ARMS}
     assert all(x["plays"] == TINY["plays"] for x in found["rows"])
+    assert {x["family"] for x in found["rows"]} == {"scripted"}
     assert line(found, "opcd")["gain"]["mean"] > 0
     assert line(found, "relevant")["score"]["mean"] > line(found, "base")["score"]["mean"]
     assert line(found, "base")["gain"] is None
+
+
+def test_the_trained_weights_are_measured_in_every_type_of_file_beside_the_base_in_it(done):
+    lines = {(x["row"], x["type"]): x for x in results(done)["rows"]}
+    types = {type_name for row, type_name in lines if row == "opcd"}
+    assert types == {"shipped", "adapter", "dithered", "Q8_0", "Q5_1"}
+    assert {type_name for row, type_name in lines if row == "base"} == types
+    assert all(lines["opcd", type_name]["gain"]["mean"] > 0 for type_name in types)
+    # Only files that differ from the base are played.
+    assert {r["type"] for c in done.cells if c.name == "base" and not (r := done.result(c)).get("same_as")} == {
+        "", "Q8_0", "Q5_1"
+    }  # fmt: skip
 
 
 def test_a_round_is_told_with_its_gap_and_its_gain(done):
@@ -116,7 +129,8 @@ class Interrupted(Players):
 
 
 def test_a_stopped_run_keeps_what_it_has_and_the_time_that_it_took(tmp_path, tiny_llama):
-    given = {**TINY, "model": str(tiny_llama), "rows": ("random", "base"), "plays": PLAYS_A_CELL + 1}
+    few = {"rows": ("random", "base"), "types": False}
+    given = {**TINY, **few, "model": str(tiny_llama), "plays": PLAYS_A_CELL + 1}
     stopped = open_experiment(tmp_path / "x", given, Interrupted(tiny_llama))
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
@@ -226,7 +240,7 @@ def test_the_table_replaces_its_own_earlier_one_in_a_page(done, tmp_path):
     text = page.read_text()
     assert "Before." in text
     assert "an earlier table" not in text
-    assert text.count("| OPCD |") == 1
+    assert text.count("| OPCD |") == 5
     assert "random-legal" in text
 
 

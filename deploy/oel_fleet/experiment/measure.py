@@ -28,6 +28,8 @@ from oel_shared.types import State, Trajectory
 APART = 700_001
 """Added to an experiment's seed for the games that measure it."""
 ADAPTER, DITHERED = "adapter", "dithered"
+UNCHANGED = ("", ADAPTER, DITHERED)
+"""As these the base stays what it is: an adapter of zeros, and dithering leaves unchanged weights alone."""
 TRAJECTORY_CHARACTERS = 2000
 """Of a raw trajectory in a prompt, about 500 tokens; of a longer one the end is kept."""
 SEEN_CHARACTERS = 160
@@ -103,7 +105,8 @@ def _results(plays: Sequence[Play], policy: Policy, name: str) -> list[Json]:
 def _subject(row: Row, cell: Cell, chain: Chain) -> Subject:
     version = _version(row.file, cell, chain)
     who = version if version == "base" else f"{chain.arm} {version}"
-    who += f" as {cell.type}" if cell.type else ""
+    if cell.type and not (version == "base" and cell.type in UNCHANGED):
+        who += f" as {cell.type}"
     if not row.told:
         return Subject(who, ModelPolicy)
     family = open_environment(cell.environment).family
@@ -151,8 +154,8 @@ def _typed(file: File, cell: Cell, chain: Chain, base: Path, place: Path) -> tup
     """The base, or trained weights, in one type of file."""
     version = _version(file, cell, chain)
     if version == "base":
-        if cell.type in ("", ADAPTER, DITHERED):
-            return base, None  # an adapter of zeros, and dithering leaves unchanged weights alone
+        if cell.type in UNCHANGED:
+            return base, None
         written = place / f"base-{cell.type}.gguf"
         write_model(base, {}, written, cell.type)
         return written, None
@@ -160,7 +163,7 @@ def _typed(file: File, cell: Cell, chain: Chain, base: Path, place: Path) -> tup
 
     update = Update.load(chain.round(cell.round).master_path(version))
     arrays = {name: delta.numpy() for name, delta in update.deltas.items()}
-    types = [cell.type] if cell.type not in ("", ADAPTER, DITHERED) else []
+    types = [] if cell.type in UNCHANGED else [cell.type]
     wanted = cell.type or DITHERED
     found = _pick(write_candidates(base, arrays, place, types=types), wanted)
     if found is None and not cell.type:
