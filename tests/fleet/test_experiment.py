@@ -119,6 +119,15 @@ def test_a_run_that_was_ended_goes_on_with_the_missing_cells(done, tmp_path, tin
     assert players.opened == 0
 
 
+def test_every_arm_trains_in_its_own_way(done):
+    trained = {arm: done.chain(arm, 1).round(1).folder.result("distil") for arm in EVERY_ARM}
+    opcd, moved, off = trained["opcd"], trained["opcd-moved"], trained["off-policy"]
+    assert moved["taught"] == opcd["taught"]
+    assert moved["items"] == opcd["items"] + opcd["taught"]  # each told state again, to be held as it is
+    assert off["items"] != opcd["items"]  # the teacher meets other states
+    assert off["losses"][0] != opcd["losses"][0]
+
+
 class Interrupted(Players):
     """Is stopped when it opens its second model."""
 
