@@ -205,8 +205,25 @@ def _gate(result: Json) -> str:
     return (
         f"On {count(figures.get('plays'))} fresh plays the candidate reached {candidate}, the model before "
         f"it {current}, random legal play {chance}: {difference} points (95 % {interval(figures)}{test})."
-        f"{passed}"
+        f"{passed}{_forgetting(result.get('forgetting'))}"
     )
+
+
+def _forgetting(found: object) -> str:
+    """What the check of what was not taught saw, in one sentence; empty where it was not run."""
+    if not isinstance(found, dict):
+        return ""
+    seen = {"instructions kept": found.get("instructions"), **families(found)}
+    parts = [
+        f"{name} {percent(rate(figures, 'base'))} to {percent(rate(figures, 'candidate'))}"
+        for name, figures in seen.items()
+        if isinstance(figures, dict)
+    ]
+    talk = found.get("talk")
+    kl = number(talk.get("kl")) if isinstance(talk, dict) else None
+    parts += [] if kl is None else [f"general talk {kl:.3f} nats a token from the base"]
+    lost = f" Forgotten: {', '.join(found['forgot'])}." if found.get("forgot") else ""
+    return f" Untaught, base to candidate: {'; '.join(parts)}.{lost}" if parts else ""
 
 
 def _release(result: Json) -> str:

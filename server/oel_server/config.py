@@ -37,6 +37,7 @@ class ServerConfig(Config):
     distil_steps: Positive = 40
     gate_games: Positive = 18
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    forgetting_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 _COMMENTS = {
@@ -56,6 +57,7 @@ _COMMENTS = {
     "distil_steps": "Training steps per round.",
     "gate_games": "Gate games per environment and round, each played twice; the test may stop earlier.",
     "alpha": "Chance, over all rounds together, of releasing something that is not better.",
+    "forgetting_margin": "What a release may lose of what was not taught: instructions kept, score of other games.",
 }
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from oel_server import releases
+from oel_server.choose import cross_examined
 from oel_server.config import ServerConfig, base_model
 from oel_server.inbox import Inbox
-from oel_server.knowledge import Knowledge
+from oel_server.knowledge import Examined, Knowledge
 from oel_server.merge import merge
 from oel_server.package.candidates import Candidate, main_type
 from oel_server.package.template import write_model
@@ -23,12 +24,13 @@ from oel_server.stages import RoundFolder
 from oel_shared import plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
-from oel_shared.environment import Environment
+from oel_shared.environment import Environment, Game
 from oel_shared.environments.registry import open_environment
 from oel_shared.gguf_file import read_header
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
+from oel_shared.types import Split
 
 SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
 """Types that llama.cpp does not repack for the CPU: F16 is 2.4 times faster (docs/lab-log.md)."""
@@ -40,6 +42,10 @@ class RunningModel(LanguageModel, Protocol):
 
     def render(self, messages: Sequence[Message]) -> str:
         """The chat template applied, up to where the assistant begins."""
+        ...
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids; `special` reads control tokens as what they are."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -84,6 +90,11 @@ class Context:
     def environments(self) -> list[Environment]:
         """What is practised and judged."""
         return [open_environment(spec, say) for spec in self.config.environments]
+
+    def games(self, split: Split, count: int) -> list[Game]:
+        """This round's own games of a split, `count` of each environment."""
+        number, seed = self.folder.number, self.config.seed
+        return [g for e in self.environments for g in fresh_games(e, split, number, count, seed)]
 
     @property
     def practice_source(self) -> PracticeSource:
@@ -137,7 +148,8 @@ class Context:
         """
         practised = self.folder.result("practise") or {}
         checked = self.folder.result("precheck") or {}
-        found = self.merged().absorbed(practised.get("absorbed", {}))
+        examined = {key: Examined(**one) for key, one in practised.get("examined", {}).items()}
+        found = cross_examined(self.merged(), examined).absorbed(practised.get("absorbed", {}))
         for lesson_id, difference in checked.get("harmful", {}).items():
             words = f"the precheck saw play {100 * difference:+.0f} points with it"
             found = found.without_lesson(lesson_id, words)
@@ -150,12 +162,7 @@ class Context:
 
     def practice(self) -> Practice:
         """What this round practised, and what devices shared; the games are looked up in the cache."""
-        number, config = self.folder.number, self.config
-        games = [
-            game
-            for environment in self.environments
-            for game in fresh_games(environment, "practice", number, config.practice_games, config.seed)
-        ]
+        games = self.games("practice", self.config.practice_games)
         practised = load_practice(self.practice_file, {game.id: game for game in games})
         return together(practised, self.shared.practice())
 
@@ -164,11 +171,19 @@ class Context:
         """Where the practise stage leaves its plays and prompts."""
         return self.folder.path / "practice.json.zst"
 
+    def own_plays(self, number: int) -> Path:
+        """Where a round's practise stage leaves what cross-examined the lessons, for later rounds too."""
+        return RoundFolder(self.server, number).path / "own-plays.json.zst"
+
     def load(self, candidate: Candidate) -> RunningModel:
         """A candidate as devices would run it."""
         if candidate.role == "adapter":
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
+
+    def load_base(self) -> RunningModel:
+        """The file that every device came with."""
+        return self._open(self.base)
 
     def load_current(self) -> RunningModel:
         """The file that devices play now."""

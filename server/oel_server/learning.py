@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oel_server.choose import cross_examined
 from oel_server.context import UNHEEDED, Context
-from oel_server.knowledge import Knowledge
-from oel_server.practise import PLAYS_PER_GAME
+from oel_server.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
+from oel_server.knowledge import Examined, Knowledge
+from oel_server.practise import PLAYS_PER_GAME as TRIES
 from oel_server.precheck import Precheck
-from oel_server.records import save_practice
+from oel_server.records import load_played, save_played, save_practice
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
@@ -68,13 +70,14 @@ def practise(round: Context) -> Json:
     """Let the current release play fresh practice games and answer fresh questions, without lessons."""
     number, config = round.folder.number, round.config
     knowledge, model = round.merged(), round.load_for_practice()
-    with progress("practising", len(config.environments) * config.practice_games * PLAYS_PER_GAME) as advance:
+    with progress("practising", len(config.environments) * config.practice_games * TRIES) as advance:
         practice = round.practice_source.practise(number, ModelPolicy(model), advance)
+    examined = _examine(round, practice.played)
     with progress("practising talks", talk_count(knowledge, number, config.seed)) as advance:
         talks = practise_talks(model, knowledge, number, config.seed, advance)
     practice = replace(practice, talks=talks)
     save_practice(round.practice_file, practice)
-    rates = follow_rates([p.trajectory for p in practice.played], knowledge)
+    rates = follow_rates([p.trajectory for p in practice.played], cross_examined(knowledge, examined))
     families: dict[str, list[Played]] = {}
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
@@ -87,9 +90,22 @@ def practise(round: Context) -> Json:
             }
             for family, played in families.items()
         },
+        "examined": {key: one.model_dump() for key, one in sorted(examined.items())},
         "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
         "shared": round.shared.as_json(),
     }
+
+
+def _examine(round: Context, practised: Sequence[Played]) -> dict[str, Examined]:
+    """Play own games by chance, and ask all such plays so far of every lesson that enough devices hold."""
+    number, config, knowledge = round.folder.number, round.config, round.merged()
+    before = [one for n in range(1, number) for one in load_played(round.own_plays(n))]
+    games = round.games("practice", config.practice_games)
+    with progress("cross-examining", len(games) * PLAYS_PER_GAME * PASSES) as advance:
+        played = own_plays(games, knowledge, before, str(number), config.seed + number, advance)
+    save_played(round.own_plays(number), played)
+    asked = [k.lesson for k in knowledge.lessons if k.standing not in ("waiting", "unreadable")]
+    return examine(asked, [*before, *played], practised)
 
 
 def precheck(round: Context) -> Json:

@@ -25,8 +25,9 @@ class Round(Context):
         self._stage("distil", learning.distil)
         self._stage("package", shipping.package)
         self._stage("screen", shipping.screen)
-        if not self._stage("gate", gating.gate)["released"]:
-            return self._end("gate: the candidate is not surely better than the current release")
+        verdict = self._stage("gate", gating.gate)
+        if not verdict["released"]:
+            return self._end(gating.refusal(verdict))
 
         return self._stage("release", shipping.release)
 

@@ -24,6 +24,9 @@ ACTIONS_NAMED = 8
 """A hint that lists more actions than this says too little to be worth its tokens."""
 
 _SPOKEN = {"any": "something", "goal": "the goal", "named": "what you see", "onward": "onward"}
+SOON = 3
+"""Good news counts for an action if it comes with its feedback or that of the next two actions."""
+
 _OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east", "up": "down", "down": "up"}
 
 
@@ -43,6 +46,12 @@ def matching_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
     if lesson.advice == "do" or not matching:
         return matching
     return tuple(action for action in state.actions if action not in matching)
+
+
+def advised_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
+    """What it advises here; empty where it does not apply, or where every action is as good."""
+    advised = matching_actions(lesson, state)
+    return () if len(advised) == len(state.actions) else advised
 
 
 def hints(state: State, lessons: Sequence[Lesson], silent: frozenset[str] = frozenset()) -> tuple[str, ...]:

@@ -78,6 +78,10 @@ class Played:
 
     trajectory: Trajectory
     score: float
+    rewards: tuple[float, ...] = ()
+    """What each turn added to the score; for judges too."""
+    chances: tuple[float, ...] = ()
+    """How likely the policy was to act as it did, each turn."""
 
 
 @dataclass
@@ -87,6 +91,8 @@ class _Running:
     episode: Episode
     rng: np.random.Generator
     turns: list[Turn]
+    rewards: list[float]
+    chances: list[float]
 
 
 def play(
@@ -126,7 +132,9 @@ def _take(waiting: Iterator[tuple[int, Play]], count: int) -> list[tuple[int, Pl
 
 def _start(index: int, one: Play) -> _Running:
     seed = hashlib.sha256(f"{one.game.id} {one.seed}".encode()).digest()[:8]
-    return _Running(index, one, one.game.start(), np.random.default_rng(int.from_bytes(seed, "big")), [])
+    return _Running(
+        index, one, one.game.start(), np.random.default_rng(int.from_bytes(seed, "big")), [], [], []
+    )
 
 
 def _step(one: _Running, probabilities: Probabilities) -> None:
@@ -134,8 +142,11 @@ def _step(one: _Running, probabilities: Probabilities) -> None:
     # Inverse of the cumulative distribution: one random number a turn, so that two policies that mostly
     # agree mostly choose alike, and their difference shows with fewer plays.
     drawn = int(np.searchsorted(np.cumsum(probabilities), one.rng.random(), side="right"))
-    action = state.actions[min(drawn, len(state.actions) - 1)]
+    drawn = min(drawn, len(state.actions) - 1)
+    action, before = state.actions[drawn], one.episode.score
     one.turns.append(Turn(state, action, one.episode.step(action)))
+    one.rewards.append(one.episode.score - before)
+    one.chances.append(float(probabilities[drawn]))
 
 
 def _untried(one: _Running, probabilities: Probabilities) -> Probabilities:
@@ -157,4 +168,4 @@ def _finish(one: _Running, release: str) -> Played:
     trajectory = Trajectory(game.family, game.id, release, one.play.seed, tuple(one.turns), outcome)
     score = one.episode.score
     one.episode.close()
-    return Played(trajectory, score)
+    return Played(trajectory, score, tuple(one.rewards), tuple(one.chances))
