@@ -40,11 +40,14 @@ class OffPolicy(Round):
 
 
 class RandomLessons(Round):
-    """The control: every lesson replaced by a random one of the same form, and no precheck to find that out."""
+    """The control: every lesson replaced by a random one of the same form, and no precheck to find that out.
 
-    def merged(self) -> Knowledge:
-        """See `Context.merged`."""
-        return with_random_lessons(super().merged(), self._pool, self.config.seed)
+    Replaced after the merge and the cross-examination of the real ones, so as many are taught as in the real run.
+    """
+
+    def knowledge(self) -> Knowledge:
+        """See `Context.knowledge`."""
+        return with_random_lessons(super().knowledge(), self._pool, self.config.seed)
 
     @functools.cached_property
     def _pool(self) -> Pool:
