@@ -12,6 +12,7 @@ from oel_shared import atomic
 from oel_shared.config import Config, load_config
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
 from oel_shared.errors import StateError
+from oel_shared.types import TeacherContext
 
 CONFIG = "config.toml"
 Positive = Annotated[int, Field(ge=1, le=100_000)]
@@ -32,6 +33,8 @@ class ServerConfig(Config):
     min_devices: Positive = 3
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 16
+    context: TeacherContext = "relevant"
+    states: Literal["all", "moved"] = "all"
     distil_steps: Positive = 40
     gate_games: Positive = 18
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -51,6 +54,8 @@ _COMMENTS = {
     "min_devices": "Devices that must support a lesson before it is used; all but one of so many may lie.",
     "deadline": "Seconds that one question to the devices may take.",
     "practice_games": "Practice games per environment and round; a quarter of them is kept for screening.",
+    "context": 'What the teacher is told: "relevant" lessons where they apply, or "all" of a family, always.',
+    "states": 'What is distilled on: "all" practice states, or those that lessons "moved" most, told ones kept.',
     "distil_steps": "Training steps per round.",
     "gate_games": "Gate games per environment and round, each played twice; the test may stop earlier.",
     "alpha": "Chance, over all rounds together, of releasing something that is not better.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -131,7 +131,9 @@ class Context:
             reports, texts = inbox.reports_up_to(self.folder.number), inbox.texts()
             erased = inbox.erased()
         newest = self.current.version if self.current else None
-        merged = merge(reports, texts, self.config.min_devices, newest, erased)
+        merged = replace(
+            merge(reports, texts, self.config.min_devices, newest, erased), context=self.config.context
+        )
         if self.source or self.config.practice_source:
             return merged  # only practice itself can tell its families
         own = {environment.family for environment in self.environments}

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import computed_field
 
 from oel_shared import wire
+from oel_shared.lessons import told
+from oel_shared.types import State, TeacherContext
 from oel_shared.wire import Evidence, Frozen, Lesson, LessonId
 
 Standing = Literal[
@@ -99,6 +101,12 @@ class Knowledge:
     lessons: tuple[KnownLesson, ...]
     unnamed: Mapping[str, int]
     """Lesson ids whose text nobody was asked for yet, and how many devices support each."""
+    context: TeacherContext = "relevant"
+    """How a teacher is told: the lessons that apply in a state, or all of its family in every state."""
+
+    def told(self, state: State, family: str) -> tuple[str, ...]:
+        """What the teacher's prompt says in a state of this family."""
+        return told(state, self.used(family), self.silent, self.context)
 
     def used(self, family: str) -> tuple[Lesson, ...]:
         """What a teacher gets for a family, in the order in which lessons are tried."""

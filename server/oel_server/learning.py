@@ -17,7 +17,7 @@ from oel_server.records import load_played, save_played, save_practice
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
-from oel_server.teach import answer_items, distil_items, follow_rates, teacher_hints
+from oel_server.teach import answer_items, distil_items, follow_rates, retold, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.errors import StateError
@@ -29,6 +29,8 @@ from oel_shared.play import ModelPolicy, Played
 if TYPE_CHECKING:
     from oel_server.learner.items import Item
 
+MOVED = 0.5
+"""Share of an episode's states that is trained on where the config says `states = "moved"`."""
 ABSORBED = 0.95
 """A lesson that the release follows unasked at this share of the turns in which it applies is absorbed."""
 
@@ -174,20 +176,26 @@ def check_practice(round: Context) -> None:
 def items_of(round: Context) -> list[Item]:
     """What a round whose precheck has ended teaches."""
     practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
+    choices = distil_items(practice.prompts, knowledge, render)
     return [
-        *distil_items(practice.prompts, knowledge, render),
+        *choices,
+        *(retold(choices) if round.config.states == "moved" else []),
         *answer_items(practice.talks.practice, knowledge, render),
     ]
 
 
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
+    return train_on(round, items_of(round), focus=MOVED if round.config.states == "moved" else 1.0)
+
+
+def train_on(round: Context, items: Sequence[Item], focus: float = 1.0, forward: bool = False) -> Json:
+    """Train the round-start weights on these items; see `DistilConfig` for `focus` and `forward`."""
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
 
     check_practice(round)
-    items = items_of(round)
     say("distil: loading the master weights")
     master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
     config = DistilConfig(
@@ -195,6 +203,8 @@ def distil(round: Context) -> Json:
         seed=round.config.seed,
         threads=round.config.threads,
         device=round.config.device,
+        focus=focus,
+        forward=forward,
     )
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
@@ -213,6 +223,7 @@ def distil(round: Context) -> Json:
         "losses": [round_to_4(loss) for loss in result.losses],
         "gap_before": result.gap_before,
         "gap_after": result.gap_after,
+        "gaps": {group: {"before": gap.before, "after": gap.after} for group, gap in result.groups.items()},
     }
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from oel_shared.environment import Episode, Game
-from oel_shared.lessons import hints
+from oel_shared.lessons import told
 from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.prompts import prompt
-from oel_shared.types import State, Trajectory, Turn
+from oel_shared.types import State, TeacherContext, Trajectory, Turn
 from oel_shared.wire import Lesson
 
 Probabilities = npt.NDArray[np.float64]
@@ -42,16 +42,19 @@ class RandomLegal:
 
 @dataclass(frozen=True)
 class ModelPolicy:
-    """The model's exact distribution over the legal actions, T 1; with lessons where they apply."""
+    """The model's exact distribution over the legal actions, T 1; with lessons as `lessons.told` says them."""
 
     model: LanguageModel
     lessons: Sequence[Lesson] = ()
     silent: frozenset[str] = frozenset()
-    """See `lessons.hints`."""
+    context: TeacherContext = "relevant"
 
     def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
         """See `Policy`."""
-        queries = [ChoiceQuery(prompt(s, hints(s, self.lessons, self.silent)), s.actions) for s in states]
+        queries = [
+            ChoiceQuery(prompt(s, told(s, self.lessons, self.silent, self.context)), s.actions)
+            for s in states
+        ]
         return [softmax(scores) for scores in self.model.score(queries)]
 
 

@@ -93,6 +93,19 @@ def sign_flip_p(
     return float((1 + np.sum(flipped @ sums >= observed)) / (1 + resamples))
 
 
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which of several hypotheses are rejected, so that any false rejection has at most the chance `alpha`.
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733.
+    """
+    rejected = [False] * len(p_values)
+    for tested, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[place] > alpha / (len(p_values) - tested):
+            break
+        rejected[place] = True
+    return rejected
+
+
 def stratified(
     values: Sequence[float], strata: Sequence[Hashable], confidence: float = CONFIDENCE
 ) -> Interval:

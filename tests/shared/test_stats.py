@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from oel_shared.stats import beta_quantile, bootstrap, paired, sign_flip_p, stratified, wilson
+from oel_shared.stats import beta_quantile, bootstrap, holm, paired, sign_flip_p, stratified, wilson
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,10 @@ def test_strata_must_fit_the_values():
     for values, strata in (([], []), ([1.0], [])):
         with pytest.raises(ValueError, match="give the same number"):
             stratified(values, strata)
+
+
+def test_holm_rejects_the_smallest_first_and_stops_at_the_first_that_stands():
+    assert holm([0.01, 0.04, 0.03], 0.05) == [True, False, False]
+    assert holm([0.01, 0.02, 0.04], 0.05) == [True, True, True]
+    assert holm([0.03, 0.04], 0.05) == [False, False]
+    assert holm([], 0.05) == []

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import AnswerItem, ChoiceItem, Item
-from oel_server.learner.loss import choice_reverse_kl, token_reverse_kl
+from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, token_reverse_kl
 from oel_server.learner.master import Master
 from oel_server.learner.packing import (
     ChoiceState,
@@ -43,6 +43,8 @@ class Objective:
     teachers: Sequence[Tensor]
     """On the CPU: (choices,) log-probs, or (tokens, hidden) of an answer."""
     top_k: int
+    forward: bool = False
+    """The other direction of a choice's KL (`DistilConfig.forward`)."""
 
     @classmethod
     def of(cls, master: Master, items: Sequence[Item], top_k: int) -> Self:
@@ -77,8 +79,9 @@ class Objective:
             return []
         with bf16_products(self.model.device):
             scores = choice_log_probs(self.model, [self.students[k] for k in batch])
+        divergence = choice_forward_kl if self.forward else choice_reverse_kl
         return [
-            choice_reverse_kl(score, self.teachers[k].to(score.device))
+            divergence(score, self.teachers[k].to(score.device))
             for k, score in zip(batch, scores, strict=True)
         ]
 

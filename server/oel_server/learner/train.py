@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.attention import packed_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
 from oel_server.learner.compute import cast_once, pick_device, recomputing
+from oel_server.learner.focus import focused
 from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
@@ -72,8 +73,10 @@ def distil(
                 # Made before any adapter exists, so the teacher is the round-start state and nothing else.
                 objective = Objective.of(master, items, config.top_k)
                 before = _gaps(objective, measured, config.batch_states)
+                weights = _focused(objective, items, weights, config)
                 with lora(model, config.rank, config.alpha, config.seed) as student:
-                    losses = _train(student, objective, weights, config, checkpoint, on_step, processes)
+                    goal = replace(objective, forward=config.forward)
+                    losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
                     after = _gaps(objective, measured, config.batch_states)
                     update = as_update(student)
         finally:
@@ -97,8 +100,9 @@ def _train(
     optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=0.01)
     losses = checkpoint.restore(adapter, optimizer) if checkpoint else []
     first, begun = len(losses), time.monotonic()
+    chosen = weights.nonzero().flatten().tolist()
     for step in range(first, config.steps):
-        batch = _batch(len(weights), step, config)
+        batch = [chosen[k] for k in _batch(len(chosen), step, config)]
         losses.append(train_step(objective, batch, weights, adapter, optimizer, config, step, processes))
         done = step + 1
         if checkpoint and processes.first and (done % config.checkpoint_every == 0 or done == config.steps):
@@ -182,6 +186,19 @@ def _weighted(items: Sequence[Item], retention: float) -> tuple[list[Item], Tens
         raise StateError(f"none of {len(items)} practice items has a lesson and a weight: nothing to distil")
     weights = torch.tensor([weight for _, weight in pairs])
     return [item for item, _ in pairs], weights / weights.mean()
+
+
+def _focused(objective: Objective, items: Sequence[Item], weights: Tensor, config: DistilConfig) -> Tensor:
+    """The weights with `DistilConfig.focus`: 0 for items that are left out, mean 1 over the others.
+
+    To be called while the model is as it was at the start of the round.
+    """
+    if config.focus == 1:
+        return weights
+    moved = _gaps(objective, [k for k, item in enumerate(items) if item.has_lesson], config.batch_states)
+    factors = focused(moved, [item.episode for item in items], config.focus)
+    found = weights * torch.tensor([factors.get(k, 0.0 if k in moved else 1.0) for k in range(len(items))])
+    return found / found[found > 0].mean()
 
 
 def _measured(items: Sequence[Item], config: DistilConfig) -> list[int]:
