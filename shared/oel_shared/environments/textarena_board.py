@@ -1,6 +1,7 @@
-"""Boards as rows of symbols, in textarena's own: `P` player, `_` free, `H` hole, `G` goal; `#` wall, `X` box, `O` target.
+"""Boards as rows of symbols, in textarena's own: `P` player, `_` free, `H` hole, `G` goal; `#` wall, `X` box,
+`O` target, `√` a box on its target.
 
-Pure: what a move would change is read off the rows. `√` is a box on its target.
+Pure: what a move would change is read off the rows.
 """
 
 from __future__ import annotations

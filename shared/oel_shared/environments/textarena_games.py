@@ -24,7 +24,7 @@ OPTIONS: dict[str, Option] = {
     "steps": Option(5, range(1, 1001)),
     "moves": Option("all", ("all", "changing")),
 }
-"""`moves=changing` makes only those legal that change the board: there, uniform play is the papers' random-legal."""
+"""`moves=changing` makes only those legal that change the board: uniform play is then random-legal play."""
 GOAL = "Win this game."
 PATIENCE = 500
 """Candidates in a row without a new board of the split after which there are no more: lakes come in 19."""

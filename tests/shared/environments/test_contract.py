@@ -31,7 +31,7 @@ ADVENTURES = (
     "textworld:simple",
 )
 CLOSINGS = ("You reached the goal!", "You have solved the Sokoban puzzle!")
-every_environment = pytest.mark.parametrize("spec", (*ADVENTURES, *PAPERS))
+every_environment = pytest.mark.parametrize("spec", [*ADVENTURES, *PAPERS])
 every_adventure = pytest.mark.parametrize("spec", ADVENTURES)
 
 
