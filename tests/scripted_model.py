@@ -45,6 +45,11 @@ class ScriptedModel:
         """See `LanguageModel.generate`: always the same reply."""
         return self.reply
 
+    def generate_many(self, prompts, max_tokens, temperature, seeds):
+        """See `LanguageModel.generate_many`."""
+        asked = zip(prompts, seeds, strict=True)
+        return [self.generate(prompt, max_tokens, temperature, seed) for prompt, seed in asked]
+
 
 class Player(ScriptedModel):
     """A scripted model in place of one that llama.cpp runs."""
@@ -53,6 +58,9 @@ class Player(ScriptedModel):
 
     def render(self, messages: Sequence[Message]) -> str:
         return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        return [len(word) for word in text.split()]
 
     def __enter__(self) -> Player:
         return self

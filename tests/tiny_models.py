@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 class Shape:
     """What a tiny model looks like; widths divide by 32 and not by 256, as SmolLM2's attention does."""
 
-    architecture: Literal["llama", "qwen2"] = "llama"
+    architecture: Literal["llama", "qwen2", "qwen3", "gemma3"] = "llama"
     tied: bool = True
     hidden: int = 64
     ffn: int = 96
@@ -37,14 +37,32 @@ class Shape:
     context: int = 2048
     rope_base: float = 10_000.0
     epsilon: float = 1e-5
+    rope_factors: bool = False
+    """Whether the file divides its rotary frequencies one by one, as Llama 3's do."""
 
     @property
     def biases(self) -> bool:
         return self.architecture == "qwen2"
 
     @property
+    def own_head_size(self) -> bool:
+        """Heads that together are wider than the model, with a norm of their own, as Qwen3 and Gemma 3 have."""
+        return self.architecture in ("qwen3", "gemma3")
+
+    @property
     def head_size(self) -> int:
-        return self.hidden // self.heads
+        return self.hidden // self.heads * (2 if self.own_head_size else 1)
+
+
+def tiny_gemma3(**changes: Any) -> Shape:
+    """Five layers that see 16 tokens back and one that sees all, each kind with a rotary base of its own."""
+    return Shape(architecture="gemma3", layers=6, rope_base=1_000_000.0, **changes)
+
+
+SLIDING_WINDOW = 16
+SLIDING_PATTERN = 6
+SLIDING_ROPE_BASE = 10_000.0
+"""Of Gemma 3; llama.cpp takes the last two as given."""
 
 
 def default_model() -> Path:
@@ -55,11 +73,12 @@ def default_model() -> Path:
 def linear_shapes(shape: Shape) -> dict[str, tuple[int, int]]:
     """Hugging Face name -> (rows, width) of every linear layer in the blocks."""
     kv, hidden, ffn = shape.kv_heads * shape.head_size, shape.hidden, shape.ffn
+    heads = shape.heads * shape.head_size
     parts = {
-        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.q_proj": (heads, hidden),
         "self_attn.k_proj": (kv, hidden),
         "self_attn.v_proj": (kv, hidden),
-        "self_attn.o_proj": (hidden, hidden),
+        "self_attn.o_proj": (hidden, heads),
         "mlp.gate_proj": (ffn, hidden),
         "mlp.up_proj": (ffn, hidden),
         "mlp.down_proj": (hidden, ffn),
@@ -80,12 +99,27 @@ def random_weights(shape: Shape, seed: int = 0) -> dict[str, Floats]:
         if shape.biases and name.split(".")[-2] in ("q_proj", "k_proj", "v_proj"):
             weights[name.replace(".weight", ".bias")] = normal(rows, scale=0.3)
     for i in range(shape.layers):
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            weights[f"model.layers.{i}.{norm}.weight"] = 1 + normal(shape.hidden, scale=0.1)
-    weights["model.norm.weight"] = 1 + normal(shape.hidden, scale=0.1)
+        for norm, size in _norms(shape).items():
+            weights[f"model.layers.{i}.{norm}.weight"] = normal(size, scale=0.1) + _norm_centre(shape)
+    weights["model.norm.weight"] = normal(shape.hidden, scale=0.1) + _norm_centre(shape)
     if not shape.tied:
         weights["lm_head.weight"] = normal(shape.vocab, shape.hidden, scale=shape.hidden**-0.5)
     return weights
+
+
+def _norms(shape: Shape) -> dict[str, int]:
+    """The norms of a block and their widths."""
+    norms = dict.fromkeys(("input_layernorm", "post_attention_layernorm"), shape.hidden)
+    if shape.architecture == "gemma3":
+        norms |= dict.fromkeys(("pre_feedforward_layernorm", "post_feedforward_layernorm"), shape.hidden)
+    if shape.own_head_size:
+        norms |= dict.fromkeys(("self_attn.q_norm", "self_attn.k_norm"), shape.head_size)
+    return norms
+
+
+def _norm_centre(shape: Shape) -> np.float32:
+    """Gemma multiplies by 1 + weight; its GGUF files hold the sum."""
+    return np.float32(0 if shape.architecture == "gemma3" else 1)
 
 
 def random_update(shape: Shape, seed: int = 1, rank: int = 4, scale: float = 0.05) -> tuple[Any, Any]:
@@ -106,14 +140,18 @@ def write_tiny(path: Path, shape: Shape | None = None, type_name: str = "F32", s
     _metadata(writer, shape, type_name)
     _tokenizer(writer, shape.vocab)
     for hf_name, weight in random_weights(shape, seed).items():
-        name = _gguf_name(hf_name)
-        if shape.architecture == "llama" and ("attn_q" in name or "attn_k" in name):
-            weight = _interleaved(weight, shape.heads if "attn_q" in name else shape.kv_heads)
+        name = _gguf_name(hf_name, shape.architecture)
+        if name.endswith("norm.weight"):
+            weight = weight + (1 - _norm_centre(shape))
+        if shape.architecture == "llama" and ("attn_q." in name or "attn_k." in name):
+            weight = _interleaved(weight, shape.heads if "attn_q." in name else shape.kv_heads)
         kind = "F32"
         if weight.ndim == 2:
             kind = type_name if name.startswith("blk.") or type_name in ("F32", "F16") else "Q8_0"
         quantised = GGMLQuantizationType[kind]
         writer.add_tensor(name, np.ascontiguousarray(quantize(weight, quantised)), raw_dtype=quantised)
+    if shape.rope_factors:
+        writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, shape.head_size // 2, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -134,6 +172,11 @@ def _metadata(writer: GGUFWriter, shape: Shape, type_name: str) -> None:
     writer.add_rope_dimension_count(shape.head_size)
     writer.add_layer_norm_rms_eps(shape.epsilon)
     writer.add_vocab_size(shape.vocab)
+    if shape.own_head_size:
+        writer.add_key_length(shape.head_size)
+        writer.add_value_length(shape.head_size)
+    if shape.architecture == "gemma3":
+        writer.add_sliding_window(SLIDING_WINDOW)
     kind = LlamaFileType.ALL_F32 if type_name == "F32" else LlamaFileType[f"MOSTLY_{type_name}"]
     writer.add_file_type(int(kind))
 
@@ -164,7 +207,7 @@ def _tokenizer(writer: GGUFWriter, vocab: int) -> None:
             writer.add_uint32(key, value)
 
 
-def _gguf_name(hf_name: str) -> str:
+def _gguf_name(hf_name: str, architecture: str) -> str:
     whole = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.norm.weight": "output_norm.weight",
@@ -177,6 +220,13 @@ def _gguf_name(hf_name: str) -> str:
         "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
         "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
     }  # fmt: skip
+    parts |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+    if architecture == "gemma3":
+        parts |= {
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+        }
     _, _, layer, *part, kind = hf_name.split(".")
     return f"blk.{layer}.{parts['.'.join(part)]}.{kind}"
 

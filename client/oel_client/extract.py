@@ -19,7 +19,7 @@ import numpy as np
 
 from oel_client.news import good_news_soon
 from oel_client.propose import Proposer, model_proposals
-from oel_shared.lessons import matching_actions, names
+from oel_shared.lessons import advised_actions, names
 from oel_shared.model import LanguageModel
 from oel_shared.types import NO_ACTION, State, Trajectory
 from oel_shared.wire import MAX_TEMPLATE, Evidence, Lesson
@@ -144,12 +144,6 @@ def weigh(
         declined_bad=counts[False, False],
     )
     return Found(lesson, evidence, tuple(cites[:MAX_CITES]))
-
-
-def advised_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
-    """What it advises here; empty where it does not apply, or where every action is as good."""
-    advised = matching_actions(lesson, state)
-    return () if len(advised) == len(state.actions) else advised
 
 
 def lift(evidence: Evidence) -> float:

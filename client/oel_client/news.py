@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from oel_shared.lessons import SOON
 from oel_shared.types import Trajectory
 
 MIN_SUCCESSES = 1
@@ -18,8 +19,6 @@ MIN_SHARE = 0.5
 """Share of the successes of some family that it must have closed."""
 MAX_FAILURE_RATIO = 0.2
 """At most this times as common at the end of failures as at the end of successes."""
-SOON = 3
-"""Good news counts for an action if it comes with its feedback or that of the next two actions."""
 
 
 def sentences(text: str) -> frozenset[str]:

@@ -149,6 +149,15 @@ class _NoModel:
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         raise AssertionError("a control asked a model")
 
+    def generate_many(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> list[str]:
+        raise AssertionError("a control asked a model")
+
 
 def _homes(folder: Path) -> list[Path]:
     return sorted(path.parent for path in (folder / "devices").glob(f"*/{DATABASE}"))

@@ -189,7 +189,7 @@ def _candidates(record: RoundRecord) -> str:
     rows = []
     for candidate in made:
         name = str(candidate.get("name"))
-        kl = number(ranked.get(name, {}).get("kl"))
+        kl, kept = (number(ranked.get(name, {}).get(key)) for key in ("kl", "survival"))
         rows.append(
             [
                 name + (" (to the gate)" if name == chosen else ""),
@@ -197,9 +197,11 @@ def _candidates(record: RoundRecord) -> str:
                 str(candidate.get("type", "–")),
                 size(candidate.get("bytes_to_fetch", ranked.get(name, {}).get("bytes_to_fetch"))),
                 "–" if kl is None else f"{kl:.4f}",
+                "–" if kept is None else percent(kept),
             ]
         )
-    return _table(("candidate", "what it is", "type", "to fetch", "KL to the teacher, nats"), rows)
+    columns = ("candidate", "what it is", "type", "to fetch", "KL to the teacher, nats", "keeps of the gain")
+    return _table(columns, rows)
 
 
 def _lessons(run: RunRecord) -> str:

@@ -190,7 +190,9 @@ def _screen(result: Json) -> str:
     name = picked.get("name") if isinstance(picked, dict) else picked
     kl = number(result.get("current_kl"))
     now = "" if kl is None else f" The model before stands at {kl:.4f} nats from the teacher."
-    return f"Of {len(ranked)} candidates, {name} goes to the gate.{now}" if name else ""
+    kept = number(next((c.get("survival") for c in ranked if c.get("name") == name), None))
+    survived = "" if kept is None else f" It keeps {percent(kept)} of what the float weights gained there."
+    return f"Of {len(ranked)} candidates, {name} goes to the gate.{now}{survived}" if name else ""
 
 
 def _gate(result: Json) -> str:
@@ -205,8 +207,25 @@ def _gate(result: Json) -> str:
     return (
         f"On {count(figures.get('plays'))} fresh plays the candidate reached {candidate}, the model before "
         f"it {current}, random legal play {chance}: {difference} points (95 % {interval(figures)}{test})."
-        f"{passed}"
+        f"{passed}{_forgetting(result.get('forgetting'))}"
     )
+
+
+def _forgetting(found: object) -> str:
+    """What the check of what was not taught saw, in one sentence; empty where it was not run."""
+    if not isinstance(found, dict):
+        return ""
+    seen = {"instructions kept": found.get("instructions"), **families(found)}
+    parts = [
+        f"{name} {percent(rate(figures, 'base'))} to {percent(rate(figures, 'candidate'))}"
+        for name, figures in seen.items()
+        if isinstance(figures, dict)
+    ]
+    talk = found.get("talk")
+    kl = number(talk.get("kl")) if isinstance(talk, dict) else None
+    parts += [] if kl is None else [f"general talk {kl:.3f} nats a token from the base"]
+    lost = f" Forgotten: {', '.join(found['forgot'])}." if found.get("forgot") else ""
+    return f" Untaught, base to candidate: {'; '.join(parts)}.{lost}" if parts else ""
 
 
 def _release(result: Json) -> str:

@@ -102,6 +102,42 @@ def _round(folder: Path) -> Round:
 
 
 @app.command()
+def distil(
+    out: Annotated[Path, typer.Option(help="Folder for the update, the candidates and distil.json.")],
+    folder: Dir = DEFAULT,
+    master: Annotated[
+        Path | None,
+        typer.Option(help="Hugging Face folder to train; the server's GGUF is its template."),
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Practice items, one JSON object a line; else the open round's.")
+    ] = None,
+    update: Annotated[
+        Path | None, typer.Option(help="update.safetensors of an earlier run to go on from.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
+    recompute: Annotated[bool, typer.Option(help="Gradient checkpointing: slower, less memory.")] = False,
+    shard: Annotated[bool, typer.Option(help="Split the weights over the processes (FSDP).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train real weights apart from a round: on a GPU, or on several with `accelerate launch`.
+
+    Example: `oel server distil --master ./Qwen3-1.7B --items practice.jsonl --out ./run`
+    """
+    from oel_server import distil_cli
+
+    asked = distil_cli.Asked(master, items, out, update, lr, recompute, shard)
+    found = distil_cli.run(_round(folder), asked)
+    if "candidates" not in found:
+        return  # of several processes only the first writes and speaks
+    if as_json:
+        show_json(found)
+    else:
+        show(f"Gap to the teacher {found['gap_before']:.3f} before, {found['gap_after']:.3f} after.")
+        show(f"Written: {out}")
+
+
+@app.command()
 def status(folder: Dir = DEFAULT, as_json: Json = False) -> None:
     """What the server is doing: the round, its finished stages, the newest release."""
     from oel_server.config import load

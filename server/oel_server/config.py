@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from oel_shared import atomic
 from oel_shared.config import Config, load_config
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL, resolve_model
 from oel_shared.errors import StateError
+from oel_shared.types import TeacherContext
 
 CONFIG = "config.toml"
 Positive = Annotated[int, Field(ge=1, le=100_000)]
@@ -27,13 +28,17 @@ class ServerConfig(Config):
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     min_nodes: Positive = 3
     min_devices: Positive = 3
     deadline: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     practice_games: Positive = 16
+    context: TeacherContext = "relevant"
+    states: Literal["all", "moved"] = "all"
     distil_steps: Positive = 40
     gate_games: Positive = 18
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    forgetting_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 _COMMENTS = {
@@ -44,13 +49,17 @@ _COMMENTS = {
     "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",
     "seed": "Picks the server's games and random choices.",
     "threads": "Threads of llama.cpp and torch.",
+    "device": "Where training computes: auto takes a GPU if there is one.",
     "min_nodes": "Devices to wait for, at most `deadline` seconds.",
     "min_devices": "Devices that must support a lesson before it is used; all but one of so many may lie.",
     "deadline": "Seconds that one question to the devices may take.",
     "practice_games": "Practice games per environment and round; a quarter of them is kept for screening.",
+    "context": 'What the teacher is told: "relevant" lessons where they apply, or "all" of a family, always.',
+    "states": 'What is distilled on: "all" practice states, or those that lessons "moved" most, told ones kept.',
     "distil_steps": "Training steps per round.",
     "gate_games": "Gate games per environment and round, each played twice; the test may stop earlier.",
     "alpha": "Chance, over all rounds together, of releasing something that is not better.",
+    "forgetting_margin": "What a release may lose of what was not taught: instructions kept, score of other games.",
 }
 
 

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
 from oel_server import releases
+from oel_server.choose import cross_examined
 from oel_server.config import ServerConfig, base_model
 from oel_server.inbox import Inbox
-from oel_server.knowledge import Knowledge
+from oel_server.knowledge import Examined, Knowledge
 from oel_server.merge import merge
 from oel_server.package.candidates import Candidate, main_type
+from oel_server.package.naming import Update
 from oel_server.package.template import write_model
-from oel_server.packaged import picked, unpacked_file
+from oel_server.packaged import exact_file, picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
 from oel_server.stages import RoundFolder
-from oel_shared import plugins, wire
+from oel_shared import atomic, plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
-from oel_shared.environment import Environment
+from oel_shared.environment import Environment, Game
 from oel_shared.environments.registry import open_environment
 from oel_shared.gguf_file import read_header
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
+from oel_shared.types import Split
 
 SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
 """Types that llama.cpp does not repack for the CPU: F16 is 2.4 times faster (docs/lab-log.md)."""
@@ -40,6 +43,10 @@ class RunningModel(LanguageModel, Protocol):
 
     def render(self, messages: Sequence[Message]) -> str:
         """The chat template applied, up to where the assistant begins."""
+        ...
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids; `special` reads control tokens as what they are."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -85,6 +92,11 @@ class Context:
         """What is practised and judged."""
         return [open_environment(spec, say) for spec in self.config.environments]
 
+    def games(self, split: Split, count: int) -> list[Game]:
+        """This round's own games of a split, `count` of each environment."""
+        number, seed = self.folder.number, self.config.seed
+        return [g for e in self.environments for g in fresh_games(e, split, number, count, seed)]
+
     @property
     def practice_source(self) -> PracticeSource:
         """The given source, else the configured one, else the server's own games."""
@@ -119,7 +131,9 @@ class Context:
             reports, texts = inbox.reports_up_to(self.folder.number), inbox.texts()
             erased = inbox.erased()
         newest = self.current.version if self.current else None
-        merged = merge(reports, texts, self.config.min_devices, newest, erased)
+        merged = replace(
+            merge(reports, texts, self.config.min_devices, newest, erased), context=self.config.context
+        )
         if self.source or self.config.practice_source:
             return merged  # only practice itself can tell its families
         own = {environment.family for environment in self.environments}
@@ -135,7 +149,8 @@ class Context:
         """
         practised = self.folder.result("practise") or {}
         checked = self.folder.result("precheck") or {}
-        found = self.merged().absorbed(practised.get("absorbed", {}))
+        examined = {key: Examined(**one) for key, one in practised.get("examined", {}).items()}
+        found = cross_examined(self.merged(), examined).absorbed(practised.get("absorbed", {}))
         for lesson_id, difference in checked.get("harmful", {}).items():
             words = f"the precheck saw play {100 * difference:+.0f} points with it"
             found = found.without_lesson(lesson_id, words)
@@ -148,12 +163,7 @@ class Context:
 
     def practice(self) -> Practice:
         """What this round practised, and what devices shared; the games are looked up in the cache."""
-        number, config = self.folder.number, self.config
-        games = [
-            game
-            for environment in self.environments
-            for game in fresh_games(environment, "practice", number, config.practice_games, config.seed)
-        ]
+        games = self.games("practice", self.config.practice_games)
         practised = load_practice(self.practice_file, {game.id: game for game in games})
         return together(practised, self.shared.practice())
 
@@ -162,17 +172,23 @@ class Context:
         """Where the practise stage leaves its plays and prompts."""
         return self.folder.path / "practice.json.zst"
 
+    def own_plays(self, number: int) -> Path:
+        """Where a round's practise stage leaves what cross-examined the lessons, for later rounds too."""
+        return RoundFolder(self.server, number).path / "own-plays.json.zst"
+
     def load(self, candidate: Candidate) -> RunningModel:
         """A candidate as devices would run it."""
         if candidate.role == "adapter":
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
 
+    def load_base(self) -> RunningModel:
+        """The file that every device came with."""
+        return self._open(self.base)
+
     def load_current(self) -> RunningModel:
         """The file that devices play now."""
-        if self.current is None:
-            return self._open(self.base)
-        return self.load(picked(RoundFolder(self.server, self.current.number)))
+        return self._open(*self.current_files)
 
     def load_for_practice(self) -> RunningModel:
         """The weights that devices play now, unpacked to F16 where llama.cpp multiplies their type slowly.
@@ -180,17 +196,30 @@ class Context:
         Practice asks them thousands of times; whoever judges loads the file itself. Of a 4-bit weight F16 keeps
         ten bits after the scale, far more than llama.cpp keeps of what it is multiplied with.
         """
+        file, _ = self.current_files
+        return self.load_unpacked() if main_type(read_header(file)) in SLOW_TYPES else self.load_current()
+
+    def load_unpacked(self) -> RunningModel:
+        """The weights that devices play now as F16: products are not rounded as those of their own type are."""
+        file, adapter = self.current_files
+        unpacked = unpacked_file(self.folder)
+        if not unpacked.exists():
+            _write_whole(unpacked, file, {})
+        return self._open(unpacked, adapter)
+
+    def load_exact(self, update: Update) -> RunningModel:
+        """The base and `update` as F16, which keeps an update that 4 bits would have to round."""
+        exact = exact_file(self.folder)
+        _write_whole(exact, self.base, update)
+        return self._open(exact)
+
+    @property
+    def current_files(self) -> tuple[Path, Path | None]:
+        """The file that devices play now, and the adapter beside it if it is one."""
         current = picked(RoundFolder(self.server, self.current.number)) if self.current else None
-        adapter = current.path if current and current.role == "adapter" else None
-        file = current.path if current and not adapter else self.base
-        if main_type(read_header(file)) in SLOW_TYPES:
-            unpacked = unpacked_file(self.folder)
-            if not unpacked.exists():
-                part = unpacked.with_suffix(".part")
-                write_model(file, {}, part, "F16")
-                part.replace(unpacked)
-            file = unpacked
-        return self._open(file, adapter)
+        if current is None or current.role == "adapter":
+            return self.base, current.path if current else None
+        return current.path, None
 
     def announce(self, notice: wire.ReleaseNotice | None) -> int:
         """Tell the devices of a release, or only that their reports arrived; returns how many heard it."""
@@ -199,3 +228,9 @@ class Context:
 
     def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:
         return self.models.enter_context(self.open_model(model, adapter, self.config.threads))
+
+
+def _write_whole(out: Path, model: Path, update: Update) -> None:
+    """Write model + update as F16, whole or not at all."""
+    with atomic.replacing(out) as part:
+        write_model(model, update, part, "F16")

@@ -1,4 +1,6 @@
-"""The stage that decides: is the picked file better? By play, or without games by nearness to the teacher."""
+"""The stage that decides: is the picked file better? By play, or without games by nearness to the teacher.
+
+What is better is then asked whether it forgot what it was not taught."""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from typing import Self
 from oel_server import judge
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
+from oel_server.forgetting import check as forgetting
 from oel_server.knowledge import Knowledge
 from oel_server.packaged import picked
-from oel_server.practise import fresh_games, plays_of
+from oel_server.practise import plays_of
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
@@ -22,16 +25,23 @@ from oel_shared.wire import Topic
 
 def gate(round: Context) -> Json:
     """Play the picked file against the current release on fresh games; without games, compare to the teacher."""
-    number, config = round.folder.number, round.config
     current, candidate = round.load_current(), round.load(picked(round.folder))
-    games = [
-        game
-        for environment in round.environments
-        for game in fresh_games(environment, "gate", number, config.gate_games, config.seed)
-    ]
+    games = round.games("gate", round.config.gate_games)
     talks = _Talks.begin(round, current)
     verdict = _judged(round, current, candidate, games, talks.before)
-    return verdict | talks.judged(candidate, verdict["released"])
+    verdict |= talks.judged(candidate, verdict["released"])
+    if not verdict["released"]:
+        return verdict
+    found = forgetting.check(round, candidate)
+    return verdict | {"forgetting": found, "released": not found["forgot"]}
+
+
+def refusal(verdict: Json) -> str:
+    """Why a candidate that did not pass is refused, in a few words."""
+    lost = verdict.get("forgetting", {}).get("forgot", [])
+    if lost:
+        return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}"
+    return "gate: the candidate is not surely better than the current release"
 
 
 def _judged(
@@ -73,7 +83,8 @@ def _gate_unplayed(
     """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
     practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
     yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed + 1)
-    found = judge.gate_unplayed(yardstick.kls(current), yardstick.kls(candidate), alpha, round.config.seed)
+    before, after = (yardstick.measure(model).kls for model in (current, candidate))
+    found = judge.gate_unplayed(before, after, alpha, round.config.seed)
     return found | {"standing": "unproven"}
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import computed_field
 
 from oel_shared import wire
+from oel_shared.lessons import told
+from oel_shared.types import State, TeacherContext
 from oel_shared.wire import Evidence, Frozen, Lesson, LessonId
 
 Standing = Literal[
@@ -16,9 +18,38 @@ Standing = Literal[
 ]  # fmt: skip
 """used: taught. absorbed: the weights act on it already, so it needs no room in a prompt. rival: a lesson that
 contradicts or doubles it is better supported. retired: it stopped helping. unproven: not surely better than
-what was done instead. waiting: too few devices. harmful: paired trials or the precheck saw play get worse with it.
-unreadable: its template has a slot that this server does not know. unpractised: this server has no practice for
-its family. No standing is final but by evidence."""
+what was done instead. waiting: too few devices. harmful: paired trials or the server's own games saw play get worse
+with it. unreadable: its template has a slot that this server does not know. unpractised: this server has no
+practice for its family, or its practice never meets what it speaks of. No standing is final but by evidence."""
+
+ENOUGH_TURNS = 50
+"""Turns of random play in which a lesson must apply for own games to tell of it."""
+
+
+class Examined(Frozen):
+    """What the server's own games tell of a lesson (`examine`)."""
+
+    turns: int
+    """Turns of random play in which it applied."""
+    met: int
+    """Turns of the current release's practice in which it applied."""
+    effect: float
+    """Score gained for each share of its choices that random play gives to what the lesson advises: a slope."""
+    effect_low: float
+    effect_high: float
+    """The ends of its 95 % interval."""
+    good_low: float
+    """Lower 95 % bound of how often the score rose soon after random play followed it."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether random play met it often enough; what it hardly ever reaches is left to what devices tell."""
+        return self.turns >= ENOUGH_TURNS
+
+    @property
+    def helps(self) -> bool:
+        """Whether random play surely scores more as it follows it."""
+        return self.tells and self.effect_low > 0
 
 
 class KnownLesson(Frozen):
@@ -41,6 +72,8 @@ class KnownLesson(Frozen):
     trial_low: float | None = None
     """Lower 95 % bound of how often play with it beats play without it where the two differ, from the trials that a
     few devices cannot move; None while there are too few."""
+    examined: Examined | None = None
+    """What the server's own games say; None without games of its family, or before they were played."""
     standing: Standing
     reason: str
     """Why it is not used; empty if it is."""
@@ -50,6 +83,11 @@ class KnownLesson(Frozen):
     def used(self) -> bool:
         """Whether it is taught or kept from being taught over: it is in the teacher's list."""
         return self.standing in ("used", "absorbed")
+
+    @property
+    def proven(self) -> bool:
+        """Whether own games show that it helps."""
+        return self.used and self.examined is not None and self.examined.helps
 
     def put_aside(self, standing: Standing, reason: str) -> KnownLesson:
         """The same with another standing."""
@@ -63,6 +101,12 @@ class Knowledge:
     lessons: tuple[KnownLesson, ...]
     unnamed: Mapping[str, int]
     """Lesson ids whose text nobody was asked for yet, and how many devices support each."""
+    context: TeacherContext = "relevant"
+    """How a teacher is told: the lessons that apply in a state, or all of its family in every state."""
+
+    def told(self, state: State, family: str) -> tuple[str, ...]:
+        """What the teacher's prompt says in a state of this family."""
+        return told(state, self.used(family), self.silent, self.context)
 
     def used(self, family: str) -> tuple[Lesson, ...]:
         """What a teacher gets for a family, in the order in which lessons are tried."""

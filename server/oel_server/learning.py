@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from oel_server.choose import cross_examined
 from oel_server.context import UNHEEDED, Context
-from oel_server.knowledge import Knowledge
-from oel_server.practise import PLAYS_PER_GAME
+from oel_server.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
+from oel_server.knowledge import Examined, Knowledge
+from oel_server.practise import PLAYS_PER_GAME as TRIES
 from oel_server.precheck import Precheck
-from oel_server.records import save_practice
+from oel_server.records import load_played, save_played, save_practice
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
-from oel_server.teach import answer_items, distil_items, follow_rates, teacher_hints
+from oel_server.teach import answer_items, distil_items, follow_rates, retold, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
+from oel_shared.errors import StateError
+from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Played
 
+if TYPE_CHECKING:
+    from oel_server.learner.items import Item
+
+MOVED = 0.5
+"""Share of an episode's states that is trained on where the config says `states = "moved"`."""
 ABSORBED = 0.95
 """A lesson that the release follows unasked at this share of the turns in which it applies is absorbed."""
 
@@ -61,17 +72,19 @@ def practise(round: Context) -> Json:
     """Let the current release play fresh practice games and answer fresh questions, without lessons."""
     number, config = round.folder.number, round.config
     knowledge, model = round.merged(), round.load_for_practice()
-    with progress("practising", len(config.environments) * config.practice_games * PLAYS_PER_GAME) as advance:
+    with progress("practising", len(config.environments) * config.practice_games * TRIES) as advance:
         practice = round.practice_source.practise(number, ModelPolicy(model), advance)
+    examined = _examine(round, practice.played)
     with progress("practising talks", talk_count(knowledge, number, config.seed)) as advance:
         talks = practise_talks(model, knowledge, number, config.seed, advance)
     practice = replace(practice, talks=talks)
     save_practice(round.practice_file, practice)
-    rates = follow_rates([p.trajectory for p in practice.played], knowledge)
+    rates = follow_rates([p.trajectory for p in practice.played], cross_examined(knowledge, examined))
     families: dict[str, list[Played]] = {}
     for one in practice.played:
         families.setdefault(one.trajectory.family, []).append(one)
     return {
+        **_played_with(round),
         "families": {
             family: {
                 "episodes": len(played),
@@ -80,9 +93,22 @@ def practise(round: Context) -> Json:
             }
             for family, played in families.items()
         },
+        "examined": {key: one.model_dump() for key, one in sorted(examined.items())},
         "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
         "shared": round.shared.as_json(),
     }
+
+
+def _examine(round: Context, practised: Sequence[Played]) -> dict[str, Examined]:
+    """Play own games by chance, and ask all such plays so far of every lesson that enough devices hold."""
+    number, config, knowledge = round.folder.number, round.config, round.merged()
+    before = [one for n in range(1, number) for one in load_played(round.own_plays(n))]
+    games = round.games("practice", config.practice_games)
+    with progress("cross-examining", len(games) * PLAYS_PER_GAME * PASSES) as advance:
+        played = own_plays(games, knowledge, before, str(number), config.seed + number, advance)
+    save_played(round.own_plays(number), played)
+    asked = [k.lesson for k in knowledge.lessons if k.standing not in ("waiting", "unreadable")]
+    return examine(asked, [*before, *played], practised)
 
 
 def precheck(round: Context) -> Json:
@@ -120,22 +146,65 @@ def _precheck_talks(model: LanguageModel, talks: Talks, knowledge: Knowledge, se
     return talk_judge.precheck(untold, told, knowledge)
 
 
+def _played_with(round: Context) -> Json:
+    """Which weights practice played, and the lessons were found to help."""
+    return {
+        "release": round.current.version if round.current else "base",
+        "base": sha256_file(round.base),
+    }
+
+
+def check_practice(round: Context) -> None:
+    """Are the weights that would be trained those that this round's practice and knowledge are about?
+
+    Raises: StateError if the base file or the newest release is another by now.
+    """
+    now, then = _played_with(round), round.folder.result("practise") or {}
+    for what in now.keys() & then.keys():
+        if now[what] != then[what]:
+            raise StateError(
+                f"round {round.folder.number} practised with {what} {then[what]}, and now it is {now[what]}: "
+                f"its knowledge is about another model. Remove {round.folder.path} and run the round again"
+            )
+    if round.current and round.current.base != now["base"]:
+        raise StateError(
+            f"release {round.current.version} stands on the base {round.current.base}, and {round.base} is "
+            f"{now['base']}: set `model` back to the file that the devices have"
+        )
+
+
+def items_of(round: Context) -> list[Item]:
+    """What a round whose precheck has ended teaches."""
+    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
+    choices = distil_items(practice.prompts, knowledge, render)
+    return [
+        *choices,
+        *(retold(choices) if round.config.states == "moved" else []),
+        *answer_items(practice.talks.practice, knowledge, render),
+    ]
+
+
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
+    return train_on(round, items_of(round), focus=MOVED if round.config.states == "moved" else 1.0)
+
+
+def train_on(round: Context, items: Sequence[Item], focus: float = 1.0, forward: bool = False) -> Json:
+    """Train the round-start weights on these items; see `DistilConfig` for `focus` and `forward`."""
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
-    from oel_server.learner.items import Item
 
-    practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
-    items: list[Item] = [
-        *distil_items(practice.prompts, knowledge, render),
-        *answer_items(practice.talks.practice, knowledge, render),
-    ]
+    check_practice(round)
     say("distil: loading the master weights")
     master = load_master(round.base, round.master_path(round.current.version) if round.current else None)
     config = DistilConfig(
-        steps=round.config.distil_steps, seed=round.config.seed, threads=round.config.threads
+        steps=round.config.distil_steps,
+        seed=round.config.seed,
+        threads=round.config.threads,
+        device=round.config.device,
+        focus=focus,
+        forward=forward,
     )
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
@@ -154,6 +223,7 @@ def distil(round: Context) -> Json:
         "losses": [round_to_4(loss) for loss in result.losses],
         "gap_before": result.gap_before,
         "gap_after": result.gap_after,
+        "gaps": {group: {"before": gap.before, "after": gap.after} for group, gap in result.groups.items()},
     }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from oel_server.choose import NO_EFFECT, choose
 from oel_server.knowledge import Knowledge, KnownLesson, Standing
 from oel_server.meaning import Meaning, meaning
 from oel_server.pooling import (
     ENOUGH_TRIALS,
-    capped,
+    evened,
     lift_bounds,
     pooled,
     strength,
@@ -23,18 +24,12 @@ from oel_server.pooling import (
 )
 from oel_shared.chat.behaviours import rule_of
 from oel_shared.chat.vocabulary import FAMILY
-from oel_shared.lessons import generality, is_template
+from oel_shared.lessons import is_template
 from oel_shared.transport import ReceivedReport
 from oel_shared.wire import Evidence, Lesson
 
-MAX_USED = 8
-"""Lessons used per family: the prompt holds one at a time, and a long tail only adds noise."""
 RETIRING_TURNS = 20
 """Turns with the newest release, followed and not, that it takes to retire a lesson."""
-STEPS_OF_STRENGTH = 5
-"""Lessons are ranked by fifths of strength, then the more particular first: finer would follow noise, or a liar."""
-NO_EFFECT = 0.5
-"""Chance that a lesson without effect wins a paired trial in which the two plays differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +79,7 @@ def merge(
         for rule, keys in rules.items()
     ]
     unnamed = {key: _supporters(seen[key]) for key in sorted(seen) if key not in texts}
-    return Knowledge(tuple(_capped(_without_rivals(sorted(known, key=_rank)))), unnamed)
-
-
-def _rank(known: KnownLesson) -> tuple[int, int, int, str, str]:
-    """First what trials show to help, then what was not tried enough, last what was tried in vain.
-
-    Counts tell only that good news goes along with an action, trials that it comes of it. So where there are
-    enough trials their bound ranks a lesson, otherwise its strength.
-    """
-    lesson = known.lesson
-    worth = known.strength if known.trial_low is None else known.trial_low
-    return _tier(known), -int(worth * STEPS_OF_STRENGTH), generality(lesson.template), lesson.cue, lesson.id
-
-
-def _tier(known: KnownLesson) -> int:
-    if known.trial_low is None:
-        return 1
-    return 0 if known.trial_low > NO_EFFECT else 2
+    return Knowledge(choose(known), unnamed)
 
 
 def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
@@ -198,42 +176,8 @@ def _by_node(sightings: Sequence[Sighting]) -> dict[str, Evidence]:
     nodes: dict[str, list[Evidence]] = {}
     for s in sightings:
         nodes.setdefault(s.node, []).append(s.evidence)
-    return {node: capped(pooled(items)) for node, items in sorted(nodes.items())}
+    return evened({node: pooled(items) for node, items in sorted(nodes.items())})
 
 
 def _supporters(sightings: Sequence[Sighting]) -> int:
     return len({s.node for s in sightings if s.evidence.supports})
-
-
-def _without_rivals(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
-    """Of the lessons about one template only the best supported is used; the others stay beside it."""
-    best: dict[tuple[str, str], KnownLesson] = {}
-    for k in ranked:
-        key = (k.lesson.family, k.lesson.template)
-        if k.used and (key not in best or _support(k) > _support(best[key])):
-            best[key] = k
-    return [_beside(k, best.get((k.lesson.family, k.lesson.template))) for k in ranked]
-
-
-def _support(known: KnownLesson) -> tuple[int, float]:
-    return -_tier(known), known.lift_low if known.trial_low is None else known.trial_low
-
-
-def _beside(known: KnownLesson, best: KnownLesson | None) -> KnownLesson:
-    if best is None or not known.used or known is best:
-        return known
-    if known.lesson.advice != best.lesson.advice:
-        return known.put_aside("rival", f'its opposite, "{best.lesson.advice}", is better supported')
-    return known.put_aside("rival", "the same template with another cue is better supported")
-
-
-def _capped(ranked: Sequence[KnownLesson]) -> list[KnownLesson]:
-    counts: dict[str, int] = {}
-    kept = []
-    for k in ranked:
-        family = k.lesson.family
-        counts[family] = counts.get(family, 0) + k.used
-        over = k.used and counts[family] > MAX_USED
-        reason = f"{MAX_USED} lessons of its family are stronger"
-        kept.append(k.put_aside("rival", reason) if over else k)
-    return kept

@@ -49,6 +49,11 @@ def unpacked_file(folder: RoundFolder) -> Path:
     return folder.path / "unpacked-F16.gguf"
 
 
+def exact_file(folder: RoundFolder) -> Path:
+    """Where screening has what was learnt before any rounding, to hold the candidates against."""
+    return folder.path / "exact-F16.gguf"
+
+
 def keep_only(folder: RoundFolder, candidate: Candidate | None) -> None:
     """Delete model files that nothing needs any more; they can be written again from the masters."""
     keep = {candidate.path, candidate.shipped} if candidate else set()
@@ -56,3 +61,4 @@ def keep_only(folder: RoundFolder, candidate: Candidate | None) -> None:
         if file not in keep:
             file.unlink()
     unpacked_file(folder).unlink(missing_ok=True)
+    exact_file(folder).unlink(missing_ok=True)

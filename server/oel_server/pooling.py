@@ -6,6 +6,7 @@ Pure arithmetic on `wire.Evidence`; what is done with it is `merge`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median_high
 
 from oel_shared.stats import beta_quantile, wilson
 from oel_shared.wire import Evidence
@@ -13,6 +14,8 @@ from oel_shared.wire import Evidence
 CAP_TURNS = 200
 """Turns that one device can weigh in one lesson, whatever it claims: about forty episodes' worth."""
 
+LOUDEST = 2
+"""Times the median device's turns that any device can weigh in a lesson."""
 CAP_TRIALS = 40
 """Paired trials that one device can weigh in one lesson: as many as a device plays with one release."""
 ENOUGH_TRIALS = 12
@@ -30,14 +33,23 @@ def pooled(items: Iterable[Evidence]) -> Evidence:
     return Evidence(**{name: min(_LIMIT, sum(getattr(e, name) for e in items)) for name in _fields()})
 
 
-def capped(evidence: Evidence) -> Evidence:
-    """The same proportions with at most `CAP_TURNS` turns and `CAP_TRIALS` trials; if lighter, as it is."""
+def capped(evidence: Evidence, most: int = CAP_TURNS) -> Evidence:
+    """The same proportions with at most `most` turns and `CAP_TRIALS` trials; if lighter, as it is."""
     counts = [name for name in _fields() if name not in _TRIALS]
-    turns = sum(getattr(evidence, name) for name in _TURNS)
-    lighter = _scaled(evidence, counts, turns, CAP_TURNS) | _scaled(
+    lighter = _scaled(evidence, counts, turns(evidence), most) | _scaled(
         evidence, _TRIALS, trials(evidence), CAP_TRIALS
     )
     return Evidence(**lighter)
+
+
+def evened(by_node: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    """Each device capped, at `LOUDEST` times the median device's turns if that is less.
+
+    Under a fixed cap alone one liar's claims would outweigh the few turns that each honest device has seen.
+    """
+    weights = [turns(one) for one in by_node.values() if turns(one)]
+    most = min(CAP_TURNS, LOUDEST * median_high(weights)) if weights else CAP_TURNS
+    return {node: capped(one, most) for node, one in by_node.items()}
 
 
 def _scaled(evidence: Evidence, names: Sequence[str], weight: int, most: int) -> dict[str, int]:
@@ -67,6 +79,11 @@ def trimmed(by_node: Mapping[str, Evidence], players: Sequence[str], min_devices
 
     by_trials = kept(trial_mean)
     return kept(lift).model_copy(update={name: getattr(by_trials, name) for name in _TRIALS})
+
+
+def turns(evidence: Evidence) -> int:
+    """Turns in which the lesson applied."""
+    return sum(getattr(evidence, name) for name in _TURNS)
 
 
 def trials(evidence: Evidence) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from oel_server.judge import Comparison, compare, result_of, short
 from oel_server.knowledge import Knowledge
 from oel_shared.evaluate import evaluate
-from oel_shared.lessons import hints
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, Played, RandomLegal, play
 from oel_shared.wire import Lesson
@@ -103,7 +102,7 @@ class Precheck:
         """Play with the lessons of a family; what was played before is not played again."""
         known = self._known(knowledge, family)
         missing = [k for k in places if k not in known]
-        policy = ModelPolicy(self.model, knowledge.used(family), knowledge.silent)
+        policy = ModelPolicy(self.model, knowledge.used(family), knowledge.silent, knowledge.context)
         again = play(
             [self.plays[k] for k in missing], policy, on_done=lambda _: on_done() if on_done else None
         )
@@ -119,9 +118,7 @@ def _differ(one: Played, knowledge: Knowledge, rest: Knowledge) -> bool:
     """Whether the two would have been told different things in a play with `knowledge`."""
     family = one.trajectory.family
     return any(
-        hints(turn.state, knowledge.used(family), knowledge.silent)
-        != hints(turn.state, rest.used(family), rest.silent)
-        for turn in one.trajectory.turns
+        knowledge.told(turn.state, family) != rest.told(turn.state, family) for turn in one.trajectory.turns
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ def save_practice(path: Path, practice: Practice) -> None:
         "screening": [asdict(p) for p in practice.screening],
         "talks": asdict(practice.talks),
     }
-    atomic.write_bytes(path, zstandard.ZstdCompressor().compress(json.dumps(value).encode()))
+    atomic.write_bytes(path, _packed(value))
 
 
 def load_practice(path: Path, games: Mapping[str, Game]) -> Practice:
     """What `save_practice` wrote. Raises: KeyError if a game is not in `games`."""
-    value = json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+    value = _unpacked(path)
     played = tuple(_played(p) for p in value["played"])
     return Practice(
         plays=tuple(Play(games[p.trajectory.game], p.trajectory.seed) for p in played),
@@ -44,11 +44,29 @@ def load_practice(path: Path, games: Mapping[str, Game]) -> Practice:
     )
 
 
+def save_played(path: Path, played: Sequence[Played]) -> None:
+    """Write plays of the server's own games."""
+    atomic.write_bytes(path, _packed([asdict(p) for p in played]))
+
+
+def load_played(path: Path) -> list[Played]:
+    """What `save_played` wrote; nothing where there is no such file."""
+    return [_played(p) for p in _unpacked(path)] if path.exists() else []
+
+
+def _packed(value: object) -> bytes:
+    return zstandard.ZstdCompressor().compress(json.dumps(value).encode())
+
+
+def _unpacked(path: Path) -> Any:
+    return json.loads(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+
+
 def _played(value: Mapping[str, Any]) -> Played:
     t = value["trajectory"]
     turns = tuple(Turn(_state(x["state"]), x["action"], x["feedback"]) for x in t["turns"])
     trajectory = Trajectory(t["family"], t["game"], t["release"], t["seed"], turns, Outcome(**t["outcome"]))
-    return Played(trajectory, value["score"])
+    return Played(trajectory, value["score"], tuple(value["rewards"]), tuple(value["chances"]))
 
 
 def _prompt(value: Mapping[str, Any]) -> PracticePrompt:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from oel_server import gating, learning, shipping
 from oel_server.context import Context
 from oel_server.stages import Json
+from oel_shared import atomic
 
 
 class Round(Context):
@@ -25,13 +26,15 @@ class Round(Context):
         self._stage("distil", learning.distil)
         self._stage("package", shipping.package)
         self._stage("screen", shipping.screen)
-        if not self._stage("gate", gating.gate)["released"]:
-            return self._end("gate: the candidate is not surely better than the current release")
+        verdict = self._stage("gate", gating.gate)
+        if not verdict["released"]:
+            return self._end(gating.refusal(verdict))
 
         return self._stage("release", shipping.release)
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
-        with self.models:  # each stage closes the models that it opened
+        # Each stage closes the models that it opened.
+        with atomic.told_when_full(self.server, "run the round again"), self.models:
             return self.folder.run(name, lambda: work(self))
 
     def _end(self, reason: str) -> Json:

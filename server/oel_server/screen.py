@@ -21,15 +21,33 @@ from oel_shared.prompts import prompt
 MAX_STATES = 16
 NEAR = 0.8
 """Candidates that close this share of the gap that the best closes are as good; the smallest download wins."""
+ALIKE = 1.1
+"""Downloads of at most so many times the smallest count as equally small: of these the nearest wins."""
 BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model did in the states and talks of a yardstick."""
+
+    kls: tuple[float, ...]
+    """KL(model || teacher) in nats of each state, then of each talk (its mean over the answer's tokens)."""
+    favourite: float | None
+    """Mean probability of the action that the teacher likes best; None without states."""
+
+    @property
+    def kl(self) -> float:
+        """The mean of `kls`."""
+        return float(np.mean(self.kls))
+
+
+@dataclass(frozen=True, slots=True)
 class Screened:
-    """A candidate and its mean KL(candidate || teacher) in nats over the screening states and talks."""
+    """A candidate, its mean KL(candidate || teacher) in nats, and how likely it makes the teacher's favourites."""
 
     candidate: Candidate
     kl: float
+    favourite: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +59,12 @@ class Yardstick:
     states: Sequence[PracticePrompt]
     talks: Sequence[PracticeTalk]
 
-    def kls(self, model: LanguageModel) -> list[float]:
-        """KL(model || teacher) in nats of each state, then of each talk (its mean over the answer's tokens)."""
-        teacher = choices(self.current, self.states, self.knowledge)
-        played = reverse_kls(choices(model, self.states), teacher)
-        return played + talk_kls(model, self.current, self.talks, self.knowledge)
-
-    def kl(self, model: LanguageModel) -> float:
-        """The mean of `kls`."""
-        return float(np.mean(self.kls(model)))
+    def measure(self, model: LanguageModel) -> Measured:
+        """Ask it in every state and talk."""
+        teacher, played = choices(self.current, self.states, self.knowledge), choices(model, self.states)
+        kls = reverse_kls(played, teacher) + talk_kls(model, self.current, self.talks, self.knowledge)
+        likely = [p[np.argmax(t)] for p, t in zip(played, teacher, strict=True)]
+        return Measured(tuple(kls), float(np.mean(likely)) if likely else None)
 
 
 def yardstick(current: LanguageModel, practice: Practice, knowledge: Knowledge, seed: int) -> Yardstick:
@@ -101,11 +116,25 @@ def screen(
     candidates: Sequence[Candidate], yardstick: Yardstick, load: Callable[[Candidate], LanguageModel]
 ) -> list[Screened]:
     """Hold every candidate's own file against the same yardstick; `load` opens it."""
-    return [Screened(c, yardstick.kl(load(c))) for c in candidates]
+    measured = ((c, yardstick.measure(load(c))) for c in candidates)
+    return [Screened(c, m.kl, m.favourite) for c, m in measured]
+
+
+def survival(before: float | None, after: float | None, exact_gain: float | None) -> float | None:
+    """Which part of the float weights' gain a file keeps; None where they gained nothing or nobody measured it.
+
+    Args:
+        before, after: how likely the current release and the file make the teacher's favourites, both in one type:
+            rounding alone moves a policy too, so a file is held against what it replaces in the same type.
+        exact_gain: the same difference between the unrounded weights.
+    """
+    if before is None or after is None or exact_gain is None or exact_gain <= 0:
+        return None
+    return (after - before) / exact_gain
 
 
 def pick(screened: Sequence[Screened], current_kl: float) -> Screened:
-    """Fewest bytes to fetch among those within 20 % of the best.
+    """Fewest bytes to fetch among those within 20 % of the best; of those that hardly differ in size the nearest.
 
     "Best" is measured as the part of the current release's KL to the teacher that a candidate takes away: of
     4.2 nats it matters little whether 0.5 or 0.7 are left, although their ratio is far from 1.
@@ -114,5 +143,6 @@ def pick(screened: Sequence[Screened], current_kl: float) -> Screened:
     best = max(closed.values())
     if best <= 0:
         return min(screened, key=lambda s: s.kl)
-    near = (s for s in screened if closed[s.candidate.name] >= NEAR * best)
-    return min(near, key=lambda s: (s.candidate.bytes_to_fetch, s.kl))
+    near = [s for s in screened if closed[s.candidate.name] >= NEAR * best]
+    fewest = min(s.candidate.bytes_to_fetch for s in near)
+    return min((s for s in near if s.candidate.bytes_to_fetch <= ALIKE * fewest), key=lambda s: s.kl)

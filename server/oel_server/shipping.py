@@ -2,53 +2,88 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
-from oel_server.package.candidates import Candidate, write_candidates
+from oel_server.package.candidates import Candidate, main_type, write_candidates
+from oel_server.package.naming import Update
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.stages import Json
-from oel_shared import wire
+from oel_shared import atomic, wire
 from oel_shared.console import progress, say
-from oel_shared.gguf_file import sha256_file
+from oel_shared.gguf_file import read_header, sha256_file
+
+ROUNDINGS = (0, 1, 2)
+"""Noise fields of the files in the base's own type: which codes flip is luck, and screening sees whose was good."""
 
 
 def package(round: Context) -> Json:
-    """Write every file that might ship: an adapter, a dithered delta, wider types."""
-    from oel_server.learner import Update
-
+    """Write every file that might ship: an adapter, dithered deltas, wider types."""
     say("package: writing candidates")
-    update = {
-        name: delta.numpy() for name, delta in Update.load(round.master_path(round.version)).deltas.items()
-    }
-    written = write_candidates(round.base, update, place_of(round.folder))
-    return {"candidates": [as_json(c) for c in written]}
+    with atomic.replacing_folder(place_of(round.folder)) as place:
+        return {"candidates": [as_json(c) for c in candidates_of(round, place)]}
+
+
+def candidates_of(round: Context, place: Path) -> list[Candidate]:
+    """What a round packs, written to `place`."""
+    return write_candidates(round.base, update_of(round), place, fields=ROUNDINGS)
 
 
 def screen(round: Context) -> Json:
-    """Rank the candidates by how near each plays to the teacher, and pick the one to judge."""
+    """Rank the candidates by how near each plays to the teacher, and pick the one to judge.
+
+    Beside it the part of the float weights' gain that each file keeps (`screening.survival`).
+    """
     candidates = packaged(round.folder)
-    with progress("screening", len(candidates) + 1) as advance:
+    with progress("screening", len(candidates) + 3) as advance:
         current = round.load_current()
         yardstick = screening.yardstick(current, round.practice(), round.knowledge(), round.config.seed)
-        current_kl = yardstick.kl(current)
+        before = yardstick.measure(current)
         advance()
+        unrounded = yardstick.measure(round.load_unpacked()).favourite
+        advance()
+        exact = yardstick.measure(round.load_exact(update_of(round))).favourite
+        advance()
+        exact_gain = None if unrounded is None or exact is None else exact - unrounded
 
         def load(candidate: Candidate) -> RunningModel:
             advance()
             return round.load(candidate)
 
         screened = screening.screen(candidates, yardstick, load)
+    own = main_type(read_header(round.current_files[0]))
+    base = main_type(read_header(round.base))
+
+    def survived(s: screening.Screened) -> float | None:
+        played = base if s.candidate.role == "adapter" else s.candidate.type
+        return screening.survival(before.favourite, s.favourite, exact_gain) if played == own else None
+
     return {
         "states": len(yardstick.states),
         "talks": len(yardstick.talks),
-        "current_kl": current_kl,
+        "current_kl": before.kl,
+        "exact_gain": exact_gain,
         "candidates": [
-            {"name": s.candidate.name, "kl": s.kl, "bytes_to_fetch": s.candidate.bytes_to_fetch}
+            {
+                "name": s.candidate.name,
+                "kl": s.kl,
+                "survival": survived(s),
+                "bytes_to_fetch": s.candidate.bytes_to_fetch,
+            }
             for s in screened
         ],
-        "picked": screening.pick(screened, current_kl).candidate.name,
+        "picked": screening.pick(screened, before.kl).candidate.name,
     }
+
+
+def update_of(round: Context) -> Update:
+    """What a round learnt: the whole change since the base, in float32."""
+    from oel_server.learner import Update as Master
+
+    deltas = Master.load(round.master_path(round.version)).deltas
+    return {name: delta.numpy() for name, delta in deltas.items()}
 
 
 def release(round: Context) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oel_server.knowledge import Knowledge
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Render = Callable[[Sequence[Message]], str]
 ENOUGH_TURNS = 20
+RETOLD = 0.5
+"""Weight of an item that only holds what the student does with its lessons."""
 
 
 def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render: Render) -> list[ChoiceItem]:
@@ -35,9 +38,19 @@ def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render
             teacher=render(prompt(p.state, teacher_hints(p, knowledge))),
             choices=p.state.actions,
             group=p.family,
+            episode=f"{p.family} {p.game}",
         )
         for p in prompts
     ]
+
+
+def retold(items: Sequence[ChoiceItem]) -> list[ChoiceItem]:
+    """Retention with the lessons in the student's own prompt: what it does when told shall stay as it was.
+
+    A student that was taught without lessons drifts with them too, and it is the teacher of the next round.
+    Source: ReSAIL, arXiv 2609.39306; the weight is ours.
+    """
+    return [replace(item, student=item.teacher, weight=RETOLD) for item in items if item.has_lesson]
 
 
 def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Render) -> list[AnswerItem]:
@@ -50,6 +63,7 @@ def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Re
             teacher=render(talk_prompt(talk.question, rules_for(talk.topic, knowledge))),
             answer=talk.answer,
             group=FAMILY,
+            episode=talk.question,
         )
         for talk in talks
     ]
@@ -57,7 +71,7 @@ def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Re
 
 def teacher_hints(practised: PracticePrompt, knowledge: Knowledge) -> tuple[str, ...]:
     """What the teacher's prompt says in a practice state."""
-    return hints(practised.state, knowledge.used(practised.family), knowledge.silent)
+    return knowledge.told(practised.state, practised.family)
 
 
 def follow_rates(episodes: Sequence[Trajectory], knowledge: Knowledge) -> dict[str, float]:

@@ -27,6 +27,7 @@ EXTRAS = {
     "client": "client",
     "demo": "fleet",
     "eval": "client",
+    "experiment": "fleet",
     "inspect": "client",
     "quantize": "server",
     "server": "server",

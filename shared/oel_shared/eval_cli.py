@@ -12,7 +12,7 @@ import click
 import typer
 
 from oel_shared.console import Advance, progress, say, show, show_json, show_table
-from oel_shared.types import SPLITS, Split
+from oel_shared.types import SPLITS, Split, TeacherContext
 
 if TYPE_CHECKING:
     from oel_shared.evaluate import Evaluation, Measure, Result
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oel_shared.wire import Lesson
 
 RANDOM = "random-legal"
+CONTEXTS = get_args(TeacherContext)
 MEASURES: tuple[Measure, ...] = ("success", "score", "steps")
 
 
@@ -44,6 +45,9 @@ def evaluate_command(
         Path | None,
         typer.Option(help="JSON as `oel client lessons --json` prints: each model also plays with them."),
     ] = None,
+    context: Annotated[
+        str, typer.Option(click_type=click.Choice(CONTEXTS), help="Lessons that apply, or the list of all.")
+    ] = "relevant",
     plays: Annotated[int, typer.Option(min=1, help="Plays per environment and arm.")] = 128,
     games: Annotated[int | None, typer.Option(min=1, help="Distinct games; a quarter of the plays.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Picks the games and all random choices.")] = 7,
@@ -74,7 +78,8 @@ def evaluate_command(
     every = [one for part in dealt.values() for one in part]
     arms = 1 + len(contenders) * (2 if known else 1)
     with progress("plays", len(every) * arms) as advance:
-        evaluation = _evaluate(every, contenders, known, threads, advance)
+        told: TeacherContext = next(c for c in CONTEXTS if c == context)
+        evaluation = _evaluate(every, contenders, (known, told), threads, advance)
     report = {
         "plays": plays,
         "seed": seed,
@@ -128,7 +133,7 @@ def _contenders(models: Sequence[str], adapter: Path | None) -> list[Contender]:
 def _evaluate(
     plays: Sequence[Play],
     contenders: Sequence[Contender],
-    lessons: Sequence[Lesson],
+    told: tuple[Sequence[Lesson], TeacherContext],
     threads: int,
     advance: Advance,
 ) -> Evaluation:
@@ -141,8 +146,9 @@ def _evaluate(
         # One model in memory at a time.
         with open_model(contender.model, contender.adapter, threads) as model:
             policies: dict[str, Policy] = {contender.name: ModelPolicy(model)}
+            lessons, context = told
             if lessons:
-                policies[f"{contender.name} + lessons"] = ModelPolicy(model, lessons)
+                policies[f"{contender.name} + lessons"] = ModelPolicy(model, lessons, context=context)
             arms |= evaluate(plays, policies, advance).arms
     return Evaluation(arms | dict(evaluate(plays, {RANDOM: RandomLegal()}, advance).arms))
 

@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from oel_shared.types import State
+from oel_shared.types import State, TeacherContext
 from oel_shared.wire import Lesson
 
 SLOTS = ("any", "goal", "named", "onward")
@@ -22,6 +22,10 @@ HINTS_SHOWN = 1
 """Lessons put into one prompt: the best-supported one that applies. More confuse a small model (lab log)."""
 ACTIONS_NAMED = 8
 """A hint that lists more actions than this says too little to be worth its tokens."""
+
+_SPOKEN = {"any": "something", "goal": "the goal", "named": "what you see", "onward": "onward"}
+SOON = 3
+"""Good news counts for an action if it comes with its feedback or that of the next two actions."""
 
 _OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east", "up": "down", "down": "up"}
 
@@ -44,6 +48,12 @@ def matching_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
     return tuple(action for action in state.actions if action not in matching)
 
 
+def advised_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
+    """What it advises here; empty where it does not apply, or where every action is as good."""
+    advised = matching_actions(lesson, state)
+    return () if len(advised) == len(state.actions) else advised
+
+
 def hints(state: State, lessons: Sequence[Lesson], silent: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The lessons that apply here, best first as given, as sentences for `prompts.prompt`.
 
@@ -60,6 +70,37 @@ def hints(state: State, lessons: Sequence[Lesson], silent: frozenset[str] = froz
         if len(said) == HINTS_SHOWN:
             break
     return tuple(said)
+
+
+def told(
+    state: State,
+    lessons: Sequence[Lesson],
+    silent: frozenset[str] = frozenset(),
+    context: TeacherContext = "relevant",
+) -> tuple[str, ...]:
+    """What a player with lessons at hand is told in a state: `hints`, or `listing` where context is `all`."""
+    return hints(state, lessons, silent) if context == "relevant" else listing(lessons, silent)
+
+
+def listing(lessons: Sequence[Lesson], silent: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """All lessons of a family as one short text, the same in every state; nothing if all of them are silent.
+
+    One that is silent stays in the list beside others, as what it says goes before what they say. That lessons
+    may be wrong is said in the papers' prompt too.
+    Source: OEL, arXiv 2603.16856.
+    """
+    if all(lesson.id in silent for lesson in lessons):
+        return ()
+    return ("Rules from earlier games, which may be wrong:", *(f"- {_rule(lesson)}" for lesson in lessons))
+
+
+def _rule(lesson: Lesson) -> str:
+    """A lesson as one sentence for a model, apart from any state."""
+    command = re.sub(r"\{([a-z]+)\}", lambda slot: _SPOKEN[slot[1]], lesson.template)
+    again = ", unless you did it before" if lesson.cue == "fresh" else ""
+    if lesson.advice == "do":
+        return f'If you can "{command}", choose that{again}.'
+    return f'If you can "{command}", choose another command{again}.'
 
 
 def hint(actions: Sequence[str]) -> str:

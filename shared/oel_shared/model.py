@@ -48,3 +48,13 @@ class LanguageModel(Protocol):
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """The assistant's answer as text, at most `max_tokens` tokens."""
         ...
+
+    def generate_many(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> list[str]:
+        """`generate` of each prompt with its own seed, side by side; up to rounding what each gives alone."""
+        ...

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from oel_shared.environment import Episode, Game
-from oel_shared.lessons import hints
+from oel_shared.lessons import told
 from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.prompts import prompt
-from oel_shared.types import NO_ACTION, Outcome, State, Trajectory, Turn
+from oel_shared.types import NO_ACTION, Outcome, State, TeacherContext, Trajectory, Turn
 from oel_shared.wire import Lesson
 
 Probabilities = npt.NDArray[np.float64]
@@ -46,16 +46,19 @@ class RandomLegal:
 
 @dataclass(frozen=True)
 class ModelPolicy:
-    """The model's exact distribution over the legal actions, T 1; with lessons where they apply."""
+    """The model's exact distribution over the legal actions, T 1; with lessons as `lessons.told` says them."""
 
     model: LanguageModel
     lessons: Sequence[Lesson] = ()
     silent: frozenset[str] = frozenset()
-    """See `lessons.hints`."""
+    context: TeacherContext = "relevant"
 
     def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
         """See `Policy`."""
-        queries = [ChoiceQuery(prompt(s, hints(s, self.lessons, self.silent)), s.actions) for s in states]
+        queries = [
+            ChoiceQuery(prompt(s, told(s, self.lessons, self.silent, self.context)), s.actions)
+            for s in states
+        ]
         return [softmax(scores) for scores in self.model.score(queries)]
 
 
@@ -79,6 +82,10 @@ class Played:
 
     trajectory: Trajectory
     score: float
+    rewards: tuple[float, ...] = ()
+    """What each turn added to the score; for judges too."""
+    chances: tuple[float, ...] = ()
+    """How likely the policy was to act as it did, each turn."""
 
 
 @dataclass
@@ -88,7 +95,9 @@ class _Running:
     episode: Episode
     rng: np.random.Generator
     turns: list[Turn]
-    told: str = ""
+    rewards: list[float]
+    chances: list[float]
+    notice: str = ""
     """What was said to an answer without a legal action, until there is one."""
     out_of_turns: Outcome | None = None
 
@@ -96,7 +105,7 @@ class _Running:
     def state(self) -> State:
         """What the player sees now."""
         state = self.episode.state
-        return replace(state, observation=f"{self.told} {state.observation}") if self.told else state
+        return replace(state, observation=f"{self.notice} {state.observation}") if self.notice else state
 
     @property
     def outcome(self) -> Outcome | None:
@@ -144,7 +153,9 @@ def _take(waiting: Iterator[tuple[int, Play]], count: int) -> list[tuple[int, Pl
 
 def _start(index: int, one: Play) -> _Running:
     seed = hashlib.sha256(f"{one.game.id} {one.seed}".encode()).digest()[:8]
-    return _Running(index, one, one.game.start(), np.random.default_rng(int.from_bytes(seed, "big")), [])
+    return _Running(
+        index, one, one.game.start(), np.random.default_rng(int.from_bytes(seed, "big")), [], [], []
+    )
 
 
 def _step(one: _Running, probabilities: Probabilities) -> None:
@@ -152,15 +163,20 @@ def _step(one: _Running, probabilities: Probabilities) -> None:
     # Inverse of the cumulative distribution: one random number a turn, so that two policies that mostly
     # agree mostly choose alike, and their difference shows with fewer plays.
     drawn = int(np.searchsorted(np.cumsum(probabilities), one.rng.random(), side="right"))
-    action = state.actions[min(drawn, len(state.actions) - 1)]
+    drawn = min(drawn, len(state.actions) - 1)
+    action, before = state.actions[drawn], one.episode.score
     one.turns.append(Turn(state, action, one.episode.step(action)))
-    one.told = ""
+    one.rewards.append(one.episode.score - before)
+    one.chances.append(float(probabilities[drawn]))
+    one.notice = ""
     _count_turns(one)
 
 
 def _lose_turn(one: _Running) -> None:
     one.turns.append(Turn(one.state, NO_ACTION, INVALID))
-    one.told = INVALID
+    one.rewards.append(0.0)
+    one.chances.append(1.0)
+    one.notice = INVALID
     _count_turns(one)
 
 
@@ -190,4 +206,4 @@ def _finish(one: _Running, release: str) -> Played:
     trajectory = Trajectory(game.family, game.id, release, one.play.seed, tuple(one.turns), outcome)
     score = one.episode.score
     one.episode.close()
-    return Played(trajectory, score)
+    return Played(trajectory, score, tuple(one.rewards), tuple(one.chances))

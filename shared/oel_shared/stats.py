@@ -93,6 +93,42 @@ def sign_flip_p(
     return float((1 + np.sum(flipped @ sums >= observed)) / (1 + resamples))
 
 
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which of several hypotheses are rejected, so that any false rejection has at most the chance `alpha`.
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733.
+    """
+    rejected = [False] * len(p_values)
+    for tested, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[place] > alpha / (len(p_values) - tested):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def stratified(
+    values: Sequence[float], strata: Sequence[Hashable], confidence: float = CONFIDENCE
+) -> Interval:
+    """Mean of `values` with the normal interval for a fixed set of strata, of which each value is a fresh draw.
+
+    It speaks of just these strata (these games, not all games), so differences between them are no noise. A
+    stratum of one value counts as without spread.
+    Args:
+        values: one a draw. strata: the stratum of each, equally long.
+    Raises: ValueError if there are no values or the lengths differ.
+    Source: Cochran, Sampling Techniques, chapter 5.
+    """
+    if len(values) != len(strata) or not values:
+        raise ValueError(f"{len(values)} values, {len(strata)} strata: give the same number, at least one")
+    split: dict[Hashable, list[float]] = {}
+    for value, stratum in zip(values, strata, strict=True):
+        split.setdefault(stratum, []).append(value)
+    variance = sum(len(part) * float(np.var(part, ddof=1)) for part in split.values() if len(part) > 1)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance) / len(values)
+    mean = float(np.mean(values))
+    return Interval(mean, mean - half, mean + half)
+
+
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
     """Wilson's score interval for a share; right for independent trials only.
 

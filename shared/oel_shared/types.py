@@ -7,6 +7,8 @@ from typing import Literal
 
 Split = Literal["device", "practice", "gate", "final"]
 SPLITS: tuple[Split, ...] = ("device", "practice", "gate", "final")
+TeacherContext = Literal["relevant", "all"]
+"""What a teacher is told: the lessons that apply in a state, or all of its family always, as in the papers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,13 @@ MOST = 1_000_000
 FLOOD = 60
 """Invented lessons that nobody could follow; with them a report is about full."""
 
-LOUD = Evidence(episodes=MOST, proposals=MOST, supports=MOST, contradictions=0, declined_bad=MOST)
+LOUD = Evidence(
+    episodes=MOST, proposals=MOST, supports=MOST, contradictions=0, declined_bad=MOST, trials_won=MOST
+)
 """Never failed, and nothing else ever helped."""
-AGAINST = Evidence(episodes=MOST, proposals=0, supports=0, contradictions=MOST, declined_good=MOST)
+AGAINST = Evidence(
+    episodes=MOST, proposals=0, supports=0, contradictions=MOST, declined_good=MOST, trials_lost=MOST
+)
 """Against what honest devices found."""
 
 HARMFUL: Mapping[str, Sequence[str]] = {

@@ -1,24 +1,25 @@
 """Bar `poison`: one, two and three of ten devices lie, by every means that the wire leaves them.
 
 Ten devices play for real (default model, the demo's two tasks). Then one to three of them are made liars: the
-opposite of every honest lesson and invented harmful ones with the largest counts, floods, text that speaks to
-the model, replayed and forged reports. With one or two liars the knowledge that trains must be the honest
-devices' own, byte for byte. Three reach the support that a lesson needs (k = 3): there the precheck on the
-server's own games has to put aside what harms. If the knowledge that trains still differs from the honest
-one, both are trained, and 512 paired plays of the final split decide: the lower end of the 95 % interval of the
-difference must be above -4 points. About ten minutes, forty if both have to be trained; `SEED` picks the games
-and who lies.
+opposite of every honest lesson and invented harmful ones with the largest counts and trials, floods, text that
+speaks to the model, replayed and forged reports. With one or two liars the knowledge that trains must be the
+honest devices' own, byte for byte. Three reach the support that a lesson needs (k = 3): there cross-examination
+and precheck on the server's own games have to put aside what harms. If the knowledge that trains still differs
+from the honest one, both are trained, and 512 paired plays of the final split decide: the lower end of the 95 %
+interval of the difference must be above -4 points. About a quarter of an hour, twice that if both have to be
+trained; `SEED` picks the games and who lies.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import learning, shipping
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Knowledge
+from oel_server.package.template import write_model
 from oel_server.packaged import picked
 from oel_server.round import Round
 from oel_server.setup import set_up as set_up_server
@@ -51,15 +53,15 @@ QUICK = False
 MINUTES = 20
 DEVICES = 10
 MIN_DEVICES = 3
-EPISODES = int(os.environ.get("EPISODES", "8"))
+EPISODES = 16
 PLAYS = 512
 GOAL_LOW = -0.04
 SEED = int(os.environ.get("SEED", "0"))
 
 
-def learn(home: Path, seed: int) -> None:
+def learn(home: Path, model_file: Path, seed: int) -> None:
     """An honest device: plays and extracts, by the code behind the commands."""
-    given = {"threads": 1, "share": "auto"}
+    given = {"threads": 1, "share": "auto", "model": str(model_file)}
     config, now = set_up(home, given, seed)
     store = DeviceStore(home)
     with LlamaModel(now.model, None, 1) as model:
@@ -68,16 +70,22 @@ def learn(home: Path, seed: int) -> None:
 
 
 def make_devices(root: Path) -> list[Path]:
-    """Ten honest devices, two at a time."""
+    """Ten honest devices, two at a time, with the default model's weights in the type that plays fastest."""
     homes = [root / f"device-{number}" for number in range(DEVICES)]
-    with ThreadPoolExecutor(2) as pool, progress("ten devices play", DEVICES) as advance:
-        for _ in pool.map(lambda n: learn(homes[n], SEED * 1000 + 500 + n), range(DEVICES)):
+    root.mkdir()
+    file = root / "base-F16.gguf"
+    write_model(resolve_model(DEFAULT_MODEL), {}, file, "F16")
+    seeds = [SEED * 1000 + 500 + number for number in range(DEVICES)]
+    # Processes, for TextWorld's parser is one for all threads; fresh ones, for llama.cpp does not survive a fork.
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    with pool, progress("ten devices play", DEVICES) as advance:
+        for _ in pool.map(learn, homes, [file] * DEVICES, seeds):
             advance()
     return homes
 
 
 def collected(root: Path, homes: Sequence[Path]) -> Round:
-    """A server that has collected from these devices and merged. Node ids are the devices' own numbers."""
+    """A server that has collected from these devices, merged and practised. Node ids are the devices' numbers."""
     root.mkdir()
     given = {"min_devices": MIN_DEVICES, "min_nodes": len(homes), "seed": SEED, "threads": 2}
     config = set_up_server(root, given)
@@ -86,12 +94,12 @@ def collected(root: Path, homes: Sequence[Path]) -> Round:
     ours = Round(root, config, transport, open_round(root))
     ours._stage("collect", learning.collect)
     ours._stage("merge", learning.merge_lessons)
+    ours._stage("practise", learning.practise)
     return ours
 
 
 def prechecked(ours: Round) -> Knowledge:
     """The knowledge that this round would train on."""
-    ours._stage("practise", learning.practise)
     ours._stage("precheck", learning.precheck)
     return ours.knowledge()
 
@@ -195,14 +203,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         homes = make_devices(root / "honest")
-        everybody = collected(root / "server-0", homes).merged()
-        honest = [k.lesson for k in everybody.lessons if k.used]
+        honest = [k.lesson for k in collected(root / "server-0", homes).knowledge().lessons if k.used]
         print(f"honest knowledge: {[(x.family, x.template) for x in honest]}", flush=True)
         for count in (1, 2, 3):
             copies = with_liars(root / f"liars-{count}", homes, count, honest)
             clean = collected(root / f"server-clean-{count}", honest_among(copies, count))
             poisoned = collected(root / f"server-poisoned-{count}", copies)
-            one, other = clean.merged(), poisoned.merged()
+            one, other = clean.knowledge(), poisoned.knowledge()
             if count == 3:
                 one, other = prechecked(clean), prechecked(poisoned)
             same = one.training_bytes() == other.training_bytes()

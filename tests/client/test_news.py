@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from oel_client.news import MIN_SUCCESSES, SOON, good_news_soon, learn_good_news, sentences
+from oel_client.news import MIN_SUCCESSES, good_news_soon, learn_good_news, sentences
+from oel_shared.lessons import SOON
 from oel_shared.types import Outcome, State, Trajectory, Turn
 
 POINT = "Your score has just gone up by one point."

@@ -81,3 +81,20 @@ def test_the_table_names_verdict_and_figures() -> None:
 def test_an_unknown_bar_is_named_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["nonsense"]) == 2
     assert "no bar nonsense. There are: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_both_sides_of_the_bar_against_trl_run_and_find_the_same_loss(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed: pip install 'edge-oel[dev]'")
+    monkeypatch.setenv("SMALL", "1")
+    monkeypatch.setenv("THREADS", "1")
+    verdict = run.run_bar(run.find_bars()["distil-speed"])
+    capfd.readouterr()
+    assert verdict.passed
+    assert {level for level, found in verdict.figures["levels"].items() if found["equal_loss"]} == {
+        "choice",
+        "token",
+        "rollout",
+    }

@@ -16,7 +16,7 @@ from oel_server.package.template import weights_of
 from oel_server.stages import RoundFolder
 from oel_shared.gguf_file import read_header
 from oel_shared.wire import Evidence, Lesson
-from tiny_models import write_tiny
+from tiny_models import Shape, linear_shapes, write_tiny
 
 OPEN = Lesson.of("scripted", "open chest")
 GOOD = Evidence(episodes=20, proposals=5, supports=20, contradictions=0, declined_good=0, declined_bad=20)
@@ -99,3 +99,23 @@ def test_practice_plays_the_very_weights_that_devices_play(context, tmp_path):
 def test_a_type_that_is_fast_as_it_is_is_not_unpacked(context, tmp_path):
     base = write_tiny(tmp_path / "tiny.gguf", type_name="Q8_0")
     assert [given[0] for given in opened_for_practice(context, base)] == [base]
+
+
+def test_what_was_learnt_is_loaded_without_the_rounding_of_the_bases_type(context, tmp_path):
+    base = write_tiny(tmp_path / "tiny.gguf", type_name="Q4_1")
+    opened = []
+
+    def open_model(*given):
+        opened.append(given[0])
+        return nullcontext()
+
+    name = "model.layers.0.mlp.up_proj.weight"
+    change = np.full(linear_shapes(Shape())[name], 1e-3, np.float32)
+    context = dataclasses.replace(context, config=ServerConfig(model=str(base)), open_model=open_model)
+    context.load_exact({name: change})
+    exact = read_header(opened[0])
+    (before,) = (
+        weights_of(h, t) for h in [read_header(base)] for t in h.tensors if t.name == "blk.0.ffn_up.weight"
+    )
+    (after,) = (weights_of(exact, t) for t in exact.tensors if t.name == "blk.0.ffn_up.weight")
+    np.testing.assert_allclose(after - before, change, atol=2e-4)

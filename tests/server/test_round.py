@@ -27,7 +27,7 @@ from oel_shared.gguf_file import sha256_file
 from oel_shared.types import State
 from scripted_model import Player, heeds_hints, obeys
 
-SPEC = "scripted?rooms=3&slack=4"
+SPEC = "scripted?rooms=2&slack=12"
 LESSONS = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
 CONFIG = """
 distil_steps = 2

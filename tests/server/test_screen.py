@@ -27,7 +27,7 @@ def reverse_kl(student, teacher) -> float:
 
 
 def screened(**kls_and_bytes: tuple[float, int]) -> list[screen.Screened]:
-    return [screen.Screened(candidate(name, size), kl) for name, (kl, size) in kls_and_bytes.items()]
+    return [screen.Screened(candidate(name, size), kl, None) for name, (kl, size) in kls_and_bytes.items()]
 
 
 KNOWLEDGE = knowledge_of(Lesson.of("toy", "open chest"))
@@ -78,6 +78,31 @@ def test_of_equally_small_files_the_better_is_picked():
     assert found.candidate.name == "b"
 
 
+def test_of_files_that_hardly_differ_in_size_the_nearest_is_picked():
+    roundings = screened(a=(0.2, 1000), b=(0.1, 1040), wide=(0.01, 9000))
+    assert screen.pick(roundings, current_kl=4.0).candidate.name == "b"
+
+
+def test_survival_is_the_part_of_the_exact_gain_that_a_file_keeps():
+    assert screen.survival(before=0.2, after=0.5, exact_gain=0.4) == pytest.approx(0.75)
+    assert screen.survival(before=0.2, after=0.1, exact_gain=0.4) == pytest.approx(-0.25)
+
+
+@pytest.mark.parametrize("measured", [(None, 0.5, 0.4), (0.2, None, 0.4), (0.2, 0.5, None), (0.2, 0.5, 0.0)])
+def test_where_nothing_was_gained_or_measured_there_is_no_survival(measured):
+    assert screen.survival(*measured) is None
+
+
+def test_the_favourite_is_the_told_teachers_and_the_player_is_not_told():
+    stick = screen.Yardstick(ScriptedModel(heeds_hints), KNOWLEDGE, TAUGHT[:4], ())
+    always = ScriptedModel(lambda prompt, choice: 8.0 if choice == "open chest" else 0.0)
+    assert stick.measure(always).favourite > 0.99
+    assert stick.measure(stick.current).favourite == pytest.approx(0.5)
+    talk = PracticeTalk("facts", "Where is Oslo?", "in Norway")
+    only_talks = screen.Yardstick(ScriptedModel(), KNOWLEDGE, (), (talk,))
+    assert only_talks.measure(always).favourite is None
+
+
 def test_where_none_comes_nearer_the_least_bad_is_picked():
     assert screen.pick(screened(a=(1.2, 5), b=(1.1, 900)), current_kl=1.0).candidate.name == "b"
 
@@ -102,7 +127,9 @@ def test_talks_alone_are_enough_to_screen_on():
     found = screen.yardstick(ScriptedModel(), practice(talks=[talk]), briefly, seed=0)
     assert found.states == []
     # Untold, the scripted model is fair between two tokens; told anything, it is not.
-    assert found.kl(ScriptedModel()) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+    assert found.measure(ScriptedModel()).kl == pytest.approx(
+        0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    )
 
 
 def test_screening_states_are_those_in_which_a_lesson_applies():

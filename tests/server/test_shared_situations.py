@@ -21,7 +21,7 @@ from oel_server.stages import RoundFolder, open_round
 from oel_shared import wire
 from scripted_model import Player, heeds_hints, obeys
 
-OWN = "scripted?rooms=3&slack=4"
+OWN = "scripted?rooms=2&slack=12"
 TOY = wire.Lesson.of("toy", "open chest")
 CORRIDOR = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
 GOOD = wire.Evidence(

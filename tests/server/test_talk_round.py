@@ -14,6 +14,7 @@ from oel_server import releases
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import RoundFolder, open_round
+from oel_shared.chat.topics import topic_of
 from oel_shared.wire import Evidence, Lesson
 from scripted_model import Player
 
@@ -25,13 +26,14 @@ SHORT, LONG = "Oslo.", " ".join(f"word{n}" for n in range(90))
 
 @dataclass
 class Talker(Player):
-    """Answers at length unless told to be brief, or taught; two tokens, of which one is for the brief."""
+    """Answers at length unless told to be brief, or taught so of facts; of two tokens one is for the brief."""
 
     taught: bool = False
     broken: bool = False
 
     def _is_brief(self, prompt) -> bool:
-        return self.taught or "answer briefly" in prompt[-1].content
+        text = prompt[-1].content
+        return (self.taught and topic_of(text) == "facts") or "answer briefly" in text
 
     def generate(self, prompt, max_tokens, temperature, seed):
         if self.broken:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from made_reports import known_lesson
 from oel_server.knowledge import Knowledge
 from oel_server.practise import PracticePrompt
-from oel_server.teach import ENOUGH_TURNS, distil_items, follow_rates
+from oel_server.teach import ENOUGH_TURNS, distil_items, follow_rates, retold
 from oel_shared.lessons import hint
 from oel_shared.prompts import prompt
 from oel_shared.types import Outcome, State, Trajectory, Turn
@@ -71,3 +73,26 @@ def test_how_often_a_lesson_is_followed_unasked_is_counted_where_it_applies_firs
     played = [episode(*["open chest"] * 15, *["wait"] * 5)]
     assert follow_rates(played, knowledge) == {lesson.id: 0.75}
     assert follow_rates([episode(*["open chest"] * (ENOUGH_TURNS - 1))], knowledge) == {}
+
+
+def test_with_all_lessons_in_the_context_the_teacher_is_told_the_list_where_none_applies_too():
+    knowledge = replace(knowing("open chest"), context="all")
+    chest, room = distil_items([CHEST, ROOM], knowledge, render)
+    assert "may be wrong" in chest.teacher
+    assert 'If you can "open chest", choose that.' in room.teacher
+    assert chest.has_lesson
+    assert room.has_lesson
+
+
+def test_what_a_student_does_when_told_is_held_by_items_with_the_lesson_on_both_sides():
+    items = distil_items([CHEST, ROOM], knowing("open chest"), render)
+    (held,) = retold(items)
+    assert held.student == held.teacher == items[0].teacher
+    assert not held.has_lesson
+    assert held.weight < items[0].weight
+
+
+def test_states_of_one_game_are_of_one_episode():
+    other = replace(CHEST, game="another")
+    a, b, c = distil_items([CHEST, ROOM, other], knowing("open chest"), render)
+    assert a.episode == b.episode != c.episode

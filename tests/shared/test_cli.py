@@ -211,6 +211,8 @@ def test_eval_takes_the_lessons_that_a_device_prints(tiny_eval, tmp_path):
     arms = [arm["arm"] for arm in tiny_eval("--lessons", str(lessons))["environments"][0]["arms"]]
     assert len(arms) == 5
     assert [arm.endswith(" + lessons") for arm in arms] == [False, True, False, True, False]
+    listed = tiny_eval("--lessons", str(lessons), "--context", "all")["environments"][0]["arms"]
+    assert [arm["arm"] for arm in listed] == arms
 
 
 @pytest.mark.parametrize(

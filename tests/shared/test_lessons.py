@@ -11,7 +11,9 @@ from oel_shared.lessons import (
     hints,
     in_words,
     is_template,
+    listing,
     matching_actions,
+    told,
 )
 from oel_shared.types import State
 from oel_shared.wire import Lesson
@@ -90,6 +92,25 @@ def test_a_lesson_that_says_nothing_about_this_state_stays_silent():
     many = [f"go {place}" for place in range(ACTIONS_NAMED + 1)]
     assert hints(state(*many, "look"), [everything]) == ()
     assert hints(state("look"), [everything]) == ()
+
+
+def test_all_lessons_are_told_in_every_state_alike():
+    lessons = [Lesson.of("x", "take {goal}"), Lesson.of("x", "go {onward}", "fresh"), Lesson.of("x", "wait")]
+    here, there = state("take coin", "look"), state("look")
+    assert told(here, lessons, context="all") == told(there, lessons, context="all") == listing(lessons)
+    assert listing(lessons)[1:] == (
+        '- If you can "take the goal", choose that.',
+        '- If you can "go onward", choose that, unless you did it before.',
+        '- If you can "wait", choose that.',
+    )
+    assert told(here, lessons) == hints(here, lessons)
+    assert listing([]) == ()
+
+
+def test_a_list_is_silent_only_where_every_lesson_is():
+    first, second = Lesson.of("x", "take coin"), Lesson.of("x", "wait")
+    assert listing([first, second], frozenset({first.id})) == listing([first, second])
+    assert listing([first, second], frozenset({first.id, second.id})) == ()
 
 
 def test_known_slots_make_a_template():

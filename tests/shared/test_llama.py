@@ -266,3 +266,25 @@ def test_an_answers_next_tokens_add_up_to_its_score_as_a_choice(model):
 def test_an_answer_that_does_not_fit_the_context_is_refused(model):
     with pytest.raises(ModelFileError, match="does not fit"):
         model.next_token_log_probs((SYSTEM,), "word " * (model.context_tokens + 1))
+
+
+@pytest.mark.parametrize(("temperature", "unlucky"), [(0.0, 0), (1.5, 3)])
+def test_answers_written_side_by_side_are_those_written_alone(model, temperature, unlucky):
+    """But for draws at the very edge of two tokens: sums run in another order."""
+    prompts = [one.prompt for one in QUERIES] * 7  # more than fit into one go
+    seeds = range(len(prompts))
+    alone = [model.generate(p, 7, temperature, seed) for p, seed in zip(prompts, seeds, strict=True)]
+    together = model.generate_many(prompts, 7, temperature, seeds)
+    assert sum(a != b for a, b in zip(together, alone, strict=True)) <= unlucky
+    assert model.generate_many([], 7, temperature, []) == []
+
+
+def test_answers_written_side_by_side_leave_nothing_behind(model):
+    expected = model.generate(QUERIES[1].prompt, 8, 0.0, 0)
+    model.generate_many([one.prompt for one in QUERIES], 5, 1.0, range(len(QUERIES)))
+    assert model.generate(QUERIES[1].prompt, 8, 0.0, 0) == expected
+
+
+def test_answers_that_cannot_fit_are_refused_before_any_is_written(model):
+    with pytest.raises(ModelFileError, match="does not fit"):
+        model.generate_many([QUERIES[0].prompt], model.context_tokens, 0.0, [0])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from oel_shared.stats import beta_quantile, bootstrap, paired, sign_flip_p, wilson
+from oel_shared.stats import beta_quantile, bootstrap, holm, paired, sign_flip_p, stratified, wilson
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,35 @@ def test_beta_quantile_refuses_what_has_none():
     for share, a, b in ((0.0, 1, 1), (1.0, 1, 1), (0.5, 0, 1)):
         with pytest.raises(ValueError, match="quantile of Beta"):
             beta_quantile(share, a, b)
+
+
+def test_differences_between_strata_are_no_noise():
+    values, strata = [0.0, 0.2, 5.0, 5.2], ["a", "a", "b", "b"]
+    found = stratified(values, strata)
+    assert found.mean == pytest.approx(2.6)
+    # Each stratum's variance is 0.02; the mean's is (2 * 0.02 + 2 * 0.02) / 16.
+    assert found.high - found.mean == pytest.approx(1.96 * math.sqrt(0.08 / 16), rel=1e-3)
+    assert stratified(values, "aaaa").high > found.high
+
+
+def test_a_stratified_interval_holds_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        values = rng.normal([k for k in range(8) for _ in range(12)])
+        found = stratified(list(values), [k for k in range(8) for _ in range(12)], 0.9)
+        held += found.low <= 3.5 <= found.high
+    assert 0.85 <= held / 400 <= 0.95
+
+
+def test_strata_must_fit_the_values():
+    for values, strata in (([], []), ([1.0], [])):
+        with pytest.raises(ValueError, match="give the same number"):
+            stratified(values, strata)
+
+
+def test_holm_rejects_the_smallest_first_and_stops_at_the_first_that_stands():
+    assert holm([0.01, 0.04, 0.03], 0.05) == [True, False, False]
+    assert holm([0.01, 0.02, 0.04], 0.05) == [True, True, True]
+    assert holm([0.03, 0.04], 0.05) == [False, False]
+    assert holm([], 0.05) == []

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from oel_client.chat.conversations import Exchange
 from oel_client.chat.evidence import Verdict, judge, verdicts
 from oel_client.chat.propose import cue_proposals
-from oel_client.extract import advised_actions
 from oel_client.news import good_news_soon, learn_good_news
 from oel_shared.chat.vocabulary import ChatLesson, Rule
+from oel_shared.lessons import advised_actions
 from oel_shared.types import NO_ACTION, Trajectory
 from oel_shared.wire import TOPICS, Lesson
 

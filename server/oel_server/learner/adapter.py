@@ -46,20 +46,52 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
 
 
 def _fuse(layer: Any) -> None:
-    """Let one of peft's linear LoRA layers add its part within one product: x W' + (s x A') B'.
+    """Let one of peft's linear LoRA layers do all of its part in one function: x W' + (x s A') B'.
 
-    peft scales and adds the wide result in two passes of their own, a sixth of a step on a CPU (lab log).
+    Left to peft and autograd, a layer casts its input to bf16 twice and keeps both, and scales and adds the wide
+    result in passes of their own; such copies were a sixth of a step on a CPU (docs/lab-log.md).
     """
     base, scale = layer.base_layer, layer.scaling[_NAME]
     down, up = layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight
 
     def forward(x: Tensor) -> Tensor:
-        wide = base(x)
-        narrow = torch.nn.functional.linear(x, down) * scale
-        fused = torch.addmm(wide.flatten(0, -2), narrow.flatten(0, -2), up.T)
-        return fused.view_as(wide)
+        y: Tensor = _LoraProduct.apply(x, base.weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
+        return y
 
     layer.forward = forward
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x W' + b + (x s A') B' with W and b frozen. Products in autocast's precision, gradients of A and B in theirs.
+
+    x: (..., in). W: (out, in). b: (out,) or None. A: (rank, in). B: (out, rank).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, base: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else base.dtype
+        # Where the input comes in this precision already, layers that share it keep it once.
+        x_ND, base, down, up = (tensor.to(dtype) for tensor in (x.flatten(0, -2), base, down, up))
+        narrow_NR = (x_ND @ down.T).mul_(scale)
+        wide_NO = torch.nn.functional.linear(x_ND, base, None if bias is None else bias.to(dtype))
+        wide_NO.addmm_(narrow_NR, up.T)
+        ctx.save_for_backward(x_ND, narrow_NR, base, down, up)
+        ctx.scale, ctx.kind = scale, (x.shape, x.dtype)
+        return wide_NO.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_ND, narrow_NR, base, down, up = ctx.saved_tensors
+        shape, dtype = ctx.kind
+        grad_NO = grad.flatten(0, -2).to(base.dtype)
+        narrow_grad_NR = (grad_NO @ up).mul_(ctx.scale)
+        x_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = (grad_NO @ base).addmm_(narrow_grad_NR, down).to(dtype).view(shape)
+        return x_grad, None, None, (narrow_grad_NR.T @ x_ND).float(), (grad_NO.T @ narrow_NR).float(), None
 
 
 def trained(peft_model: PeftModel) -> dict[str, Tensor]:

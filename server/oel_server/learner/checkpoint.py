@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oel_shared import atomic
 from oel_shared.errors import StateError
 
 
@@ -28,16 +30,16 @@ class Checkpoint:
         self, adapter: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
     ) -> None:
         """Write the state after `len(losses)` steps."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + ".part")
         state = {
             "mark": self.mark,
             "adapter": dict(adapter),
             "optimizer": optimizer.state_dict(),
             "losses": losses,
         }
-        torch.save(state, part)
-        part.replace(self.path)
+        # By way of memory: torch's own writer does not say that a disk is full.
+        content = io.BytesIO()
+        torch.save(state, content)
+        atomic.write_bytes(self.path, content.getvalue())
 
     def restore(self, adapter: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> list[float]:
         """Load into `adapter` and `optimizer`; the losses so far, none without a checkpoint.

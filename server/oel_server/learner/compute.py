@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from oel_shared.errors import ConfigError
 
@@ -31,26 +32,61 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def cast_once(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, the frozen linear layers hold the bf16 weights that autocast would make of them in every pass.
+def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Iterator[None]:
+    """Within it, what autocast would cast to bf16 again and again is cast once: frozen weights and shared inputs.
 
-    The float32 weights are there again at the end. Nothing that is trained or read as a master may be among them.
+    The linear layers, the head among them, hold bf16 weights; the norms before layers that share an input give it
+    in bf16. The float32 weights are there again at the end. Nothing that is trained or read as a master may be
+    among them. A model that is moved to a GPU within it takes half the room there: its masters stay where they are.
+
+    Args:
+        device: where the model will compute; where it is now if None.
     """
-    head = model.get_output_embeddings()
+    device = device or model.device
     layers = [
         module
         for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
+    hooks = []
     try:
-        if _is_fast(model.device):
+        if _is_fast(device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
+            norms = (norm for block in model.base_model.layers for norm in _feeding(block))
+            hooks = [norm.register_forward_hook(_in_bf16) for norm in norms]
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer, master in zip(layers, masters, strict=True):
             layer.weight = master
+
+
+def _feeding(block: Any) -> Iterator[torch.nn.Module]:
+    """The norms of a block that feed linear layers; Gemma also has some after them, which feed the sum."""
+    yield block.input_layernorm
+    yield getattr(block, "pre_feedforward_layernorm", block.post_attention_layernorm)
+
+
+def _in_bf16(_: object, __: object, output: Tensor) -> Tensor:
+    return output.bfloat16()
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Within it, if wanted, a block keeps its input only and is computed again for the gradient."""
+    if not wanted:
+        yield
+        return
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()  # transformers asks for it; nothing here has dropout
+    try:
+        yield
+    finally:
+        model.eval()
+        model.activation_checkpointing_disable()
 
 
 def _is_fast(device: torch.device) -> bool:

@@ -19,6 +19,8 @@ class ChoiceItem:
     group: str
     """What the gaps are reported by, such as the family or the lesson."""
     weight: float = 1.0
+    episode: str = ""
+    """Where the state comes from; states of one episode share its weight where `DistilConfig.focus` is below 1."""
 
     @property
     def has_lesson(self) -> bool:
@@ -37,6 +39,7 @@ class AnswerItem:
     answer: str
     group: str
     weight: float = 1.0
+    episode: str = ""
 
     @property
     def has_lesson(self) -> bool:
@@ -64,6 +67,10 @@ class DistilConfig:
     """Tokens of an answer's vocabulary that are compared one by one; the others are one (`token_reverse_kl`)."""
     retention: float = 1.0
     """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
+    focus: float = 1.0
+    """Share of an episode's states trained on: those in which the lessons move the round-start model most."""
+    forward: bool = False
+    """Minimise KL(teacher || student) over choices instead: off-policy distillation, to compare with."""
     seed: int = 0
     gap_items: int = 48
     """At most this many items measure the gap to the teacher, before and after."""
@@ -71,6 +78,10 @@ class DistilConfig:
     threads: int | None = None
     """CPU threads; None leaves torch's own number."""
     device: DeviceName = "auto"
+    recompute: bool = False
+    """Gradient checkpointing: a third more time for memory that hardly grows with the batch."""
+    shard: bool = False
+    """Split the frozen weights over the processes, for a model that one GPU cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)

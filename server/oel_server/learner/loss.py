@@ -27,6 +27,18 @@ def choice_reverse_kl(student_log_probs_A: Tensor, teacher_log_probs_A: Tensor) 
     return (log_s.exp() * (log_s - log_t)).sum()
 
 
+def choice_forward_kl(student_log_probs_A: Tensor, teacher_log_probs_A: Tensor) -> Tensor:
+    """KL(teacher || student) over one state's legal actions, in nats: what training on the teacher's own choices
+    comes to in expectation. Only off-policy distillation, which is there to be compared with, uses it.
+
+    Arguments, result and errors as of `choice_reverse_kl`.
+    """
+    _same_shape(student_log_probs_A, teacher_log_probs_A, "actions")
+    log_s = torch.log_softmax(student_log_probs_A, 0)
+    log_t = torch.log_softmax(teacher_log_probs_A.detach(), 0)
+    return (log_t.exp() * (log_t - log_s)).sum()
+
+
 def token_reverse_kl(student_logits_TV: Tensor, teacher_logits_TV: Tensor, top_k: int) -> Tensor:
     """KL(student || teacher) over the next token at each of T positions, in nats.
 

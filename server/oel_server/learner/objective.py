@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import AnswerItem, ChoiceItem, Item
-from oel_server.learner.loss import choice_reverse_kl, token_reverse_kl
+from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, token_reverse_kl
 from oel_server.learner.master import Master
 from oel_server.learner.packing import (
     ChoiceState,
@@ -24,6 +24,9 @@ from oel_server.learner.packing import (
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+HEAD_POSITIONS = 256
+"""Positions of an answer whose logits are in memory at once: with 150,000 tokens 0.15 GB in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Objective:
     teachers: Sequence[Tensor]
     """On the CPU: (choices,) log-probs, or (tokens, hidden) of an answer."""
     top_k: int
+    forward: bool = False
+    """The other direction of a choice's KL (`DistilConfig.forward`)."""
 
     @classmethod
     def of(cls, master: Master, items: Sequence[Item], top_k: int) -> Self:
@@ -52,6 +57,11 @@ class Objective:
             teachers |= zip(places, score(master.model, [taught[k] for k in places]), strict=True)
         students = [_encoded(master, item, item.student) for item in items]
         return cls(master.model, students, is_answer, [teachers[k] for k in range(len(items))], top_k)
+
+    def kinds(self, batch: Sequence[int]) -> list[list[int]]:
+        """The batch's choices and its answers apart, each a forward pass of its own; none empty."""
+        parts = [[k for k in batch if self.is_answer[k] is kind] for kind in (False, True)]
+        return [part for part in parts if part]
 
     def losses(self, batch: Sequence[int]) -> list[Tensor]:
         """KL(student || teacher) of each of these items, in nats: scalars, in the order of `batch`.
@@ -69,8 +79,9 @@ class Objective:
             return []
         with bf16_products(self.model.device):
             scores = choice_log_probs(self.model, [self.students[k] for k in batch])
+        divergence = choice_forward_kl if self.forward else choice_reverse_kl
         return [
-            choice_reverse_kl(score, self.teachers[k].to(score.device))
+            divergence(score, self.teachers[k].to(score.device))
             for k, score in zip(batch, scores, strict=True)
         ]
 
@@ -79,19 +90,22 @@ class Objective:
             return []
         with bf16_products(self.model.device):
             hidden = answer_states(self.model, [self.students[k] for k in batch])
-            # One answer's logits at a time, computed again for the gradient: they, not the model, fill the memory.
             return [
-                checkpoint(
-                    self._answer_loss, student_TD, self.teachers[k].to(student_TD.device), use_reentrant=False
-                )
+                self._answer_loss(student_TD, self.teachers[k].to(student_TD.device))
                 for k, student_TD in zip(batch, hidden, strict=True)
             ]
 
     def _answer_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
+        # A stretch of logits at a time, computed again for the gradient: they, not the model, fill the memory.
+        parts = zip(*(torch.split(x, HEAD_POSITIONS) for x in (student_TD, teacher_TD)), strict=True)
+        sums = [checkpoint(self._part_loss, *part, use_reentrant=False) for part in parts]
+        return torch.stack(sums).sum() / len(student_TD)
+
+    def _part_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
         with torch.no_grad():
             teacher_TV = head(teacher_TD)
-        return token_reverse_kl(head(student_TD), teacher_TV, self.top_k).mean()
+        return token_reverse_kl(head(student_TD), teacher_TV, self.top_k).sum()
 
 
 def _encoded(master: Master, item: Item, prompt: str) -> ChoiceState:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import packed_attention
+from oel_server.learner.attention import Hidden, packed_attention
 from oel_server.learner.compute import bf16_products
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Packed:
     tokens_N: Tensor
     positions_N: Tensor
     hidden: tuple[Tensor, ...]
-    """One (L, L) a state, as `attention.packed_attention` wants it."""
+    """One (L, L) a state, see `attention.Hidden`."""
     read_R: Tensor
     """Positions whose next-token distribution is needed, each once."""
     source_S: Tensor
@@ -148,11 +148,13 @@ def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list
 def _read(model: PreTrainedModel, packed: Packed) -> Tensor:
     """(R, hidden): the last hidden states at the positions that are read."""
     device = model.device
+    positions_N = packed.positions_N.to(device)
+    masks = [hidden_LL.to(device) for hidden_LL in packed.hidden]
     with packed_attention(model):
         hidden_ND = model.base_model(
             input_ids=packed.tokens_N[None].to(device),
-            position_ids=packed.positions_N[None].to(device),
-            hidden=[hidden_LL.to(device) for hidden_LL in packed.hidden],
+            position_ids=positions_N[None],
+            hidden=Hidden(masks, torch.split(positions_N, [len(mask_LL) for mask_LL in masks])),
             use_cache=False,
         ).last_hidden_state[0]
     read: Tensor = hidden_ND[packed.read_R.to(device)]

@@ -73,3 +73,14 @@ class TorchModel:
             answer.append(token)
             fed = [token]
         return str(tokenizer.decode(answer))
+
+    def generate_many(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> list[str]:
+        """See `LanguageModel.generate_many`; one after the other."""
+        asked = zip(prompts, seeds, strict=True)
+        return [self.generate(prompt, max_tokens, temperature, seed) for prompt, seed in asked]

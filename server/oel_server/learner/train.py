@@ -1,16 +1,17 @@
 """One round of distillation: LoRA on the round-start weights, towards those weights with lessons at hand.
 
-Left out on purpose: dropout, learning-rate decay and gradient checkpointing (no use at this size), and a
-live teacher (it collapses; a teacher stays frozen for the whole round).
+Left out on purpose: dropout, learning-rate decay, and a live teacher (it collapses; a teacher stays frozen for
+the whole round).
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,15 @@ import torch
 from torch import Tensor
 
 from oel_server.learner.adapter import as_update, lora, trained
+from oel_server.learner.attention import packed_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
-from oel_server.learner.compute import cast_once, pick_device
+from oel_server.learner.compute import cast_once, pick_device, recomputing
+from oel_server.learner.focus import focused
 from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
 from oel_server.learner.objective import Objective
+from oel_server.learner.processes import ALONE, Processes, split_weights
 from oel_shared.errors import StateError
 
 if TYPE_CHECKING:
@@ -40,33 +44,41 @@ def distil(
     config: DistilConfig,
     checkpoint_dir: Path | None = None,
     on_step: OnStep | None = None,
+    processes: Processes = ALONE,
 ) -> DistilResult:
     """Teach the master's weights to play without the lessons as they play with them.
 
     Teacher: the round-start weights (`master.model` as it is, cumulative update included), frozen, scored
     once per item. Student: the same weights with a LoRA. With a checkpoint folder, an interrupted run goes
     on where its last checkpoint stands and ends at the weights of an uninterrupted one (bit for bit on a
-    CPU with the same number of threads; a GPU adds in no fixed order).
+    CPU with the same number of threads; a GPU adds in no fixed order). All of `processes` call it alike, and get
+    the same result; the first writes the checkpoint. With `shard` the master's model cannot run afterwards.
 
-    Raises: StateError if no item carries a lesson or the checkpoint is of another run; ConfigError for a
-        device that is not there.
+    Raises: StateError if no item carries a lesson, the checkpoint is of another run, or a loss is not finite;
+        ConfigError for a device that is not there.
     """
     begun, home, model = time.monotonic(), master.model.device, master.model
+    device = pick_device(config.device)
     items, weights = _weighted(items, config.retention)
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
     with _threads(config.threads):
         try:
-            model.to(pick_device(config.device))
-            # Made before any adapter exists, so the teacher is the round-start state and nothing else.
-            with cast_once(model):
+            # What is computed again in the backward pass needs the same attention.
+            with cast_once(model, device), packed_attention(model), recomputing(model, config.recompute):
+                model.to(device)
+                if config.shard and processes.count > 1:
+                    split_weights(model)
+                # Made before any adapter exists, so the teacher is the round-start state and nothing else.
                 objective = Objective.of(master, items, config.top_k)
                 before = _gaps(objective, measured, config.batch_states)
-            with lora(model, config.rank, config.alpha, config.seed) as student, cast_once(model):
-                losses = _train(student, objective, weights, config, checkpoint, on_step)
-                after = _gaps(objective, measured, config.batch_states)
-                update = as_update(student)
+                weights = _focused(objective, items, weights, config)
+                with lora(model, config.rank, config.alpha, config.seed) as student:
+                    goal = replace(objective, forward=config.forward)
+                    losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
+                    after = _gaps(objective, measured, config.batch_states)
+                    update = as_update(student)
         finally:
             model.to(home)
     seconds = time.monotonic() - begun
@@ -81,30 +93,75 @@ def _train(
     config: DistilConfig,
     checkpoint: Checkpoint | None,
     on_step: OnStep | None,
+    processes: Processes,
 ) -> list[float]:
     """The training loop; returns the losses of all steps."""
     adapter = trained(student)
     optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=0.01)
     losses = checkpoint.restore(adapter, optimizer) if checkpoint else []
     first, begun = len(losses), time.monotonic()
+    chosen = weights.nonzero().flatten().tolist()
     for step in range(first, config.steps):
-        batch = _batch(len(weights), step, config)
-        weight_B = weights[batch].to(student.device)
-        # The weights have mean 1 over all items; the factor keeps a batch of light items light.
-        loss = weighted_mean(objective.losses(batch), weight_B) * weight_B.mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
-        optimizer.step()
-        losses.append(loss.item())
+        batch = [chosen[k] for k in _batch(len(chosen), step, config)]
+        losses.append(train_step(objective, batch, weights, adapter, optimizer, config, step, processes))
         done = step + 1
-        if checkpoint and (done % config.checkpoint_every == 0 or done == config.steps):
+        if checkpoint and processes.first and (done % config.checkpoint_every == 0 or done == config.steps):
             checkpoint.save(adapter, optimizer, losses)
         if on_step:
             on_step(done, config.steps, losses[-1], (time.monotonic() - begun) / (done - first))
     return losses
+
+
+def train_step(
+    objective: Objective,
+    batch: Sequence[int],
+    weights: Tensor,
+    adapter: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: DistilConfig,
+    step: int,
+    processes: Processes = ALONE,
+) -> float:
+    """Step number `step`, from 0, on the items of `batch`; returns its loss in nats, from before the step.
+
+    Args:
+        weights: of all items.
+    Raises: StateError before the step is taken if its loss or gradient is not finite.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss = _loss(objective, weights, batch, processes)
+    loss.backward()  # type: ignore[no-untyped-call]
+    total = loss.detach().clone()
+    processes.add_up([total, *(weight.grad for weight in adapter.values())])
+    norm = torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
+    _check_finite(step + 1, total.item(), norm.item(), config)
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
+    optimizer.step()
+    return total.item()
+
+
+def _loss(objective: Objective, weights: Tensor, batch: Sequence[int], processes: Processes) -> Tensor:
+    """This process's part of the batch's mean loss, by weight."""
+    total = torch.zeros((), device=objective.model.device)
+    for kind in objective.kinds(batch):
+        share, counts = processes.share(kind)
+        weight_B = weights[share].to(total.device)
+        # The weights have mean 1 over all items; dividing by the batch's size keeps a batch of light items light.
+        total = total + weighted_mean(objective.losses(share), weight_B) * weight_B.sum() * counts / len(
+            batch
+        )
+    return total
+
+
+def _check_finite(step: int, loss: float, norm: float, config: DistilConfig) -> None:
+    """Before the step is taken, so that neither weights nor a checkpoint ever hold what is not a number."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        cause = "the model's weights hold such numbers, or" if step == 1 else "training diverged:"
+        raise StateError(
+            f"step {step} of {config.steps} has loss {loss} and gradient norm {norm}: {cause} the learning rate "
+            f"{config.lr} is too high. Nothing of this step was kept: lower it, or check the weights"
+        )
 
 
 def _batch(items: int, step: int, config: DistilConfig) -> list[int]:
@@ -129,6 +186,19 @@ def _weighted(items: Sequence[Item], retention: float) -> tuple[list[Item], Tens
         raise StateError(f"none of {len(items)} practice items has a lesson and a weight: nothing to distil")
     weights = torch.tensor([weight for _, weight in pairs])
     return [item for item, _ in pairs], weights / weights.mean()
+
+
+def _focused(objective: Objective, items: Sequence[Item], weights: Tensor, config: DistilConfig) -> Tensor:
+    """The weights with `DistilConfig.focus`: 0 for items that are left out, mean 1 over the others.
+
+    To be called while the model is as it was at the start of the round.
+    """
+    if config.focus == 1:
+        return weights
+    moved = _gaps(objective, [k for k, item in enumerate(items) if item.has_lesson], config.batch_states)
+    factors = focused(moved, [item.episode for item in items], config.focus)
+    found = weights * torch.tensor([factors.get(k, 0.0 if k in moved else 1.0) for k in range(len(items))])
+    return found / found[found > 0].mean()
 
 
 def _measured(items: Sequence[Item], config: DistilConfig) -> list[int]:
@@ -160,7 +230,7 @@ def _by_group(items: Sequence[Item], before: dict[int, float], after: dict[int, 
 def _fingerprint(master: Master, items: Sequence[Item], config: DistilConfig) -> str:
     """Of all that the learnt weights depend on; where and how fast they are computed is not part of it."""
     settings = asdict(config)
-    for name in ("gap_items", "checkpoint_every", "threads", "device"):
+    for name in ("gap_items", "checkpoint_every", "threads", "device", "recompute", "shard"):
         del settings[name]
     return fingerprint(master.digest(), [asdict(item) for item in items], settings)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from oel_shared import atomic
 from oel_shared.errors import StateError
 
 
@@ -45,12 +45,8 @@ class Update:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        save_file({name: delta.contiguous() for name, delta in self.deltas.items()}, part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with atomic.replacing(path) as part:
+            save_file({name: delta.contiguous() for name, delta in self.deltas.items()}, part)
 
     def plus(self, other: Update) -> Update:
         """The sum of both. Raises: StateError if a weight has two shapes."""

@@ -15,7 +15,7 @@ class FileEntry(Frozen):
 
     name: ShortName
     role: Literal["model", "adapter", "delta"]
-    """model: a full GGUF. adapter: a GGUF LoRA beside the base. delta: zstd of (model XOR base)."""
+    """model: a full GGUF. adapter: a GGUF LoRA beside the base. delta: see `oel_shared.delta`."""
     type: ShortName
     """Quantisation type, such as Q4_1."""
     length: Annotated[int, Field(gt=0, le=2**40)]

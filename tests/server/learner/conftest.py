@@ -37,15 +37,27 @@ def tiny_model(kind: str = "llama"):
         "num_key_value_heads": 2,
         "initializer_range": 0.3,
     }
-    config_of, model_of = {
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    config_of, model_of, own = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, {"tie_word_embeddings": True}),
+        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM, {"tie_word_embeddings": False}),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"head_dim": 16}),
+        "gemma3": (
+            transformers.Gemma3TextConfig,
+            transformers.Gemma3ForCausalLM,
+            # One layer sees three tokens back, the other all: shorter than any prompt of the tests.
+            {
+                "head_dim": 16,
+                "sliding_window": 3,
+                "layer_types": ["sliding_attention", "full_attention"],
+                "query_pre_attn_scalar": 16,
+            },
+        ),
     }[kind]
     torch.manual_seed(7)
-    return model_of(config_of(**size, tie_word_embeddings=kind == "llama")).eval()
+    return model_of(config_of(**size | own)).eval()
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(params=["llama", "qwen2", "qwen3", "gemma3"])
 def any_model(request):
     return tiny_model(request.param)
 

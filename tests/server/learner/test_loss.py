@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from oel_server.learner.loss import choice_reverse_kl, token_reverse_kl, weighted_mean
+from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, token_reverse_kl, weighted_mean
 
 STUDENT = [-1.0, -2.0, 0.5]
 TEACHER = [0.2, -1.5, -0.4]
@@ -44,6 +44,16 @@ def test_the_choice_loss_is_the_reverse_kl_and_not_the_forward_one():
     found = choice_reverse_kl(tensor(STUDENT), tensor(TEACHER)).item()
     assert found == pytest.approx(brute(STUDENT, TEACHER), abs=1e-12)
     assert abs(found - brute(TEACHER, STUDENT)) > 0.01
+
+
+def test_the_forward_loss_is_the_reverse_one_with_the_sides_exchanged():
+    exchanged = choice_reverse_kl(tensor(TEACHER), tensor(STUDENT)).item()
+    assert choice_forward_kl(tensor(STUDENT), tensor(TEACHER)).item() == pytest.approx(exchanged)
+    teacher = torch.tensor(TEACHER, requires_grad=True)
+    student = torch.tensor(STUDENT, requires_grad=True)
+    choice_forward_kl(student, teacher).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
 
 
 def test_the_choice_gradient_is_that_of_finite_differences():

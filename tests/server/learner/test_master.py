@@ -26,7 +26,7 @@ def test_a_half_precision_master_is_refused(make_master):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "cannot be read"), (b"hello world", "not a GGUF"), (b"GGUF\x03\x00\x00\x00", "cannot be loaded")],
+    [(None, "cannot be read"), (b"hello world", "not a GGUF"), (b"GGUF\x03\x00\x00\x00", "cut short")],
 )
 def test_a_missing_or_foreign_or_damaged_model_file_is_one_clear_line(tmp_path, content, said):
     path = tmp_path / "model.gguf"

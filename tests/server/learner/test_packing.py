@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oel_server.learner import packing
+from oel_server.learner import attention, packing
 from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
 
 STATES = [
@@ -39,6 +39,19 @@ def test_packed_gradients_equal_those_of_one_candidate_at_a_time(any_model):
     packed = gradients(choice_log_probs(any_model, STATES))
     one_by_one = gradients([plain(any_model, state) for state in STATES])
     for a, b in zip(packed, one_by_one, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_attention_in_blocks_gives_the_values_and_gradients_of_one_block(any_model, monkeypatch):
+    def found() -> list[torch.Tensor]:
+        any_model.zero_grad()
+        scores = choice_log_probs(any_model, STATES)
+        sum((v * torch.arange(1.0, len(v) + 1)).sum() for v in scores).backward()
+        return [*(v.detach() for v in scores), *(p.grad.clone() for p in any_model.parameters())]
+
+    whole = found()
+    monkeypatch.setattr(attention, "_BLOCK", 3)
+    for a, b in zip(found(), whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 

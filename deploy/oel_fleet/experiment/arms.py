@@ -1,0 +1,151 @@
+"""The arms of an experiment: the project's own round, and rounds with one thing exchanged."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from oel_client.extract import templates
+from oel_client.store import DeviceStore
+from oel_fleet.in_process import InProcessTransport
+from oel_server import learning
+from oel_server.context import Context
+from oel_server.knowledge import Knowledge
+from oel_server.practise import PracticePrompt, distinct_prompts
+from oel_server.round import Round
+from oel_server.stages import Json
+from oel_server.teach import distil_items, teacher_hints
+from oel_shared.environments.registry import open_environment
+from oel_shared.errors import StateError
+from oel_shared.play import ModelPolicy, play
+from oel_shared.wire import Lesson
+
+Pool = Mapping[str, Collection[str]]
+"""By family: templates of actions that were legal."""
+
+
+class OffPolicy(Round):
+    """Off-policy context distillation: the same lessons and steps, but it learns from the teacher's play.
+
+    The round-start model plays the practice games again with the lessons at hand; the student is trained on the
+    states of that play, towards the teacher's distribution over the actions by KL(teacher || student), which is
+    what training on the teacher's own choices comes to. Games held out for screening stay held out.
+    """
+
+    def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
+        return super()._stage(name, _distil_off_policy if name == "distil" else work)
+
+
+class RandomLessons(Round):
+    """The control: every lesson replaced by a random one of the same form, and no precheck to find that out.
+
+    Replaced after the merge and the cross-examination of the real ones, so as many are taught as in the real run.
+    """
+
+    def knowledge(self) -> Knowledge:
+        """See `Context.knowledge`."""
+        return with_random_lessons(super().knowledge(), self._pool, self.config.seed)
+
+    @functools.cached_property
+    def _pool(self) -> Pool:
+        if not isinstance(self.transport, InProcessTransport):
+            raise StateError("random lessons are drawn from the devices' folders: simulated devices only")
+        return legal_templates(DeviceStore(home) for home in self.transport.homes.values())
+
+    def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
+        return super()._stage(name, _no_precheck if name == "precheck" else work)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to learn."""
+
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Of the server, where they are not the default."""
+    proposer: str = "model"
+    """Who proposes lessons on the devices: one of `propose.PROPOSERS`."""
+    round: type[Round] = Round
+
+
+ARMS: Mapping[str, Arm] = {
+    "opcd": Arm(),
+    "opcd-all": Arm({"context": "all"}),
+    "opcd-moved": Arm({"states": "moved"}),
+    "off-policy": Arm(round=OffPolicy),
+    "count": Arm(proposer="count"),
+    "random-lessons": Arm(round=RandomLessons),
+}
+
+
+def with_random_lessons(knowledge: Knowledge, pool: Pool, seed: int) -> Knowledge:
+    """The knowledge with another template in place of every one, drawn by a hash of the seed and the lesson.
+
+    Only what is taught is exchanged; cue, advice, the number and kind of slots and all counts stay. Where the
+    pool has no other template with the same slots, any other is taken; a lesson for which there is none stays
+    out. Rivals of what is taught say much the same, so they are not drawn either.
+    """
+    real = {known.lesson.template for known in knowledge.lessons if known.used or known.standing == "rival"}
+    taken: set[tuple[str, str]] = set()
+    changed = []
+    for known in knowledge.lessons:
+        old = known.lesson
+        if not known.used:
+            changed.append(known)
+            continue
+        free = [
+            t
+            for t in pool.get(old.family, ())
+            if t not in real and (old.family, t) not in taken
+        ]  # fmt: skip
+        alike = [t for t in free if _slots(t) == _slots(old.template)] or free
+        if not alike:
+            continue
+        drawn = min(alike, key=lambda t: hashlib.sha256(f"{seed} {old.id} {t}".encode()).digest())
+        taken.add((old.family, drawn))
+        lesson = Lesson.of(old.family, drawn, old.cue, old.advice)
+        changed.append(known.model_copy(update={"lesson": lesson, "alike": ()}))
+    return replace(knowledge, lessons=tuple(changed))
+
+
+def legal_templates(stores: Iterable[DeviceStore]) -> dict[str, set[str]]:
+    """What all actions that were ever legal in the base's episodes generalise to, by family."""
+    found: dict[str, set[str]] = {}
+    for store in stores:
+        for spec, episode in store.trajectories("base"):
+            public = open_environment(spec).public_words
+            mine = found.setdefault(episode.family, set())
+            for turn in episode.turns:
+                for action in turn.state.actions:
+                    mine.update(templates(action, turn.state, public))
+    return found
+
+
+def _slots(template: str) -> list[str]:
+    return sorted(re.findall(r"\{([a-z]+)\}", template))
+
+
+def _no_precheck(round: Context) -> Json:
+    """Goes on whatever the lessons do, if any of them applies in a state at all."""
+    knowledge = round.knowledge()
+    applies = any(teacher_hints(prompt, knowledge) for prompt in round.practice().prompts)
+    return {"families": {}, "harmful": {}, "talks": {}, "helps": applies, "bypassed": True}
+
+
+def _distil_off_policy(round: Context) -> Json:
+    knowledge, render = round.knowledge(), round.load_current().render
+    return learning.train_on(round, distil_items(_taught_play(round), knowledge, render), forward=True)
+
+
+def _taught_play(round: Context) -> Sequence[PracticePrompt]:
+    """The states that the teacher meets in the practice games, those held out left out."""
+    practice, knowledge, model = round.practice(), round.knowledge(), round.load_for_practice()
+    held = {prompt.game for prompt in practice.screening}
+    prompts: list[PracticePrompt] = []
+    for family in sorted({one.game.family for one in practice.plays}):
+        mine = [one for one in practice.plays if one.game.family == family and one.game.id not in held]
+        teacher = ModelPolicy(model, knowledge.used(family), knowledge.silent, knowledge.context)
+        prompts += distinct_prompts(play(mine, teacher))
+    return prompts

@@ -1,0 +1,63 @@
+"""`oel experiment`: federations beside each other, measured on the same games, in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="Its folder will be runs/experiment-NAME.")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="A row of the table; repeatable. By default all rows.")
+    ] = None,
+    environments: Annotated[
+        list[str] | None, typer.Option("--env", help="What is played, one of each family. Repeatable.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A GGUF file, or 'default' for the embedded one.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every federation.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = None,
+    plays: Annotated[int | None, typer.Option(min=1, help="Plays of each line, family and seed.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="A page that gets the table, such as docs/results.md.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
+) -> None:
+    """Run what is missing of an experiment, and tabulate all that is there.
+
+    Rows: random-legal, base, a raw trajectory in context, lessons in context, off-policy distillation, OPCD and its
+    variants and controls; each by round, family and type of file. A killed run goes on where it was: every cell, at
+    most about 20 minutes, leaves a file of its own. Options are kept; given again they add seeds, rounds or rows.
+
+    Example: `oel experiment first --rounds 3 --seeds 3 --page docs/results.md`
+    """
+    from oel_fleet.experiment.run import open_experiment
+    from oel_fleet.experiment.table import markdown, publish, write_results
+    from oel_shared.console import show, show_json
+
+    given: dict[str, Any] = {
+        "model": str(Path(model).resolve()) if model and model != "default" else model,
+        "environments": environments or None,
+        "rows": only or None,
+        "rounds": rounds,
+        "seeds": None if seeds is None else list(range(seeds)),
+        "plays": plays,
+    }
+    ours = open_experiment(
+        Path("runs") / f"experiment-{name}", {k: v for k, v in given.items() if v is not None}
+    )
+    try:
+        ours.run()
+    finally:
+        found = write_results(ours)
+    if page:
+        publish(markdown(found), ours.folder.name, page)
+    if as_json:
+        show_json(found)
+    else:
+        show(markdown(found))

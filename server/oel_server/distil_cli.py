@@ -1,0 +1,183 @@
+"""`oel server distil`: train on real weights, on a GPU or several, apart from the round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from oel_shared import atomic
+from oel_shared.console import say
+from oel_shared.errors import ConfigError, StateError
+from oel_shared.wire import Frozen
+
+if TYPE_CHECKING:
+    from oel_server.config import ServerConfig
+    from oel_server.learner import DistilResult
+    from oel_server.learner.items import Item
+    from oel_server.learner.processes import Processes
+    from oel_server.round import Round
+
+UPDATE, CANDIDATES, RESULT = "update.safetensors", "candidates", "distil.json"
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Prompts(Frozen):
+    student: Text
+    teacher: Text
+    group: str = "items"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class _Choice(_Prompts):
+    kind: Literal["choice"]
+    choices: Annotated[tuple[Text, ...], Field(min_length=2)]
+
+
+class _Answer(_Prompts):
+    kind: Literal["answer"]
+    answer: Text
+
+
+_LINE: TypeAdapter[_Choice | _Answer] = TypeAdapter(Annotated[_Choice | _Answer, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What `oel server distil` was asked for."""
+
+    master: Path | None
+    """A Hugging Face folder; None for the template itself, dequantised."""
+    items: Path | None
+    """A file of practice items; None for those of the open round."""
+    out: Path
+    update: Path | None
+    """What earlier runs learnt, to go on from."""
+    lr: float | None
+    recompute: bool
+    shard: bool
+
+
+def run(ours: Round, asked: Asked) -> dict[str, Any]:
+    """Train, then write the update of all runs so far, candidates and figures into the folder `asked.out`.
+
+    Every process of `accelerate launch` calls it alike; the first writes. Killed, it goes on from its checkpoint.
+    Raises: StateError, ConfigError or ModelFileError for what cannot be learnt from, before anything is written.
+    """
+    from oel_server.learner import distil, load_master
+    from oel_server.learner.processes import joined
+
+    config = ours.config
+    processes = joined(config.device)
+    items = read_items(asked.items) if asked.items else _of_round(ours)
+    master = load_master(asked.master or ours.base, asked.update, ours.base)
+
+    def on_step(done: int, total: int, loss: float, seconds: float) -> None:
+        if processes.first and (done % 5 == 0 or done == total):
+            say(f"distil: step {done} of {total}, loss {loss:.3f}, {seconds:.2f} s a step")
+
+    with atomic.told_when_full(ours.server, "run the command again"):
+        settings = distil_config(config, asked)
+        result = distil(master, items, settings, asked.out / "checkpoint", on_step, processes)
+        found = _figures(items, result, processes)
+        if processes.first:
+            _write(ours.base, asked.out, master.update.plus(result.update), found)
+    return found
+
+
+def distil_config(config: ServerConfig, asked: Asked) -> Any:
+    """The training settings of a server, with what was asked for."""
+    from oel_server.learner import DistilConfig
+
+    given: dict[str, Any] = {"lr": asked.lr} if asked.lr else {}
+    return DistilConfig(
+        steps=config.distil_steps,
+        seed=config.seed,
+        threads=config.threads,
+        device=config.device,
+        recompute=asked.recompute,
+        shard=asked.shard,
+        **given,
+    )
+
+
+def read_items(path: Path) -> list[Item]:
+    """Practice items, one JSON object a line: kind "choice" with choices, or "answer" with an answer.
+
+    Raises: ConfigError for a line that is no item, or two that teach different things for one prompt.
+    """
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): give a file of practice items") from error
+    items = [_item(path, number, line) for number, line in enumerate(lines, 1)]
+    if not items:
+        raise ConfigError(f"{path} holds no practice item: expected one JSON object a line")
+    _check_agreement(path, items)
+    return items
+
+
+def _item(path: Path, number: int, line: str) -> Item:
+    from oel_server.learner import AnswerItem, ChoiceItem
+
+    try:
+        read = _LINE.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
+    fields: Mapping[str, Any] = read.model_dump(exclude={"kind"})
+    return ChoiceItem(**fields) if isinstance(read, _Choice) else AnswerItem(**fields)
+
+
+def _check_agreement(path: Path, items: Sequence[Item]) -> None:
+    taught: dict[str, tuple[int, str]] = {}
+    for number, item in enumerate(items, 1):
+        before, teacher = taught.setdefault(item.student, (number, item.teacher))
+        if teacher != item.teacher:
+            raise ConfigError(
+                f"{path}: items {before} and {number} have the same student prompt and different teachers: "
+                "they contradict each other, keep one"
+            )
+
+
+def _of_round(ours: Round) -> list[Item]:
+    from oel_server.learning import check_practice, items_of
+
+    if ours.folder.result("precheck") is None:
+        raise StateError(
+            f"round {ours.folder.number} has no finished precheck, so there is nothing to learn from yet: run "
+            "`oel server round` first, or give --items"
+        )
+    check_practice(ours)
+    with ExitStack() as models:
+        models.push(ours.models)
+        return items_of(ours)
+
+
+def _figures(items: Sequence[Item], result: DistilResult, processes: Processes) -> dict[str, Any]:
+    return {
+        "items": len(items),
+        "taught": sum(item.has_lesson for item in items),
+        "steps": len(result.losses),
+        "losses": list(result.losses),
+        "gap_before": result.gap_before,
+        "gap_after": result.gap_after,
+        "processes": processes.count,
+    }
+
+
+def _write(template: Path, out: Path, update: Any, found: dict[str, Any]) -> None:
+    from oel_server.package.candidates import write_candidates
+    from oel_server.packaged import as_json
+
+    update.save(out / UPDATE)
+    with atomic.replacing_folder(out / CANDIDATES) as place:
+        deltas = {name: delta.numpy() for name, delta in update.deltas.items()}
+        found["candidates"] = [as_json(one) for one in write_candidates(template, deltas, place)]
+    atomic.write_text(out / RESULT, json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,49 @@
+"""What is asked of llama.cpp once, when a model is opened: silence, the chat template, an adapter."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as lib
+
+from oel_shared.chat_template import ChatTemplate
+from oel_shared.errors import ModelFileError
+
+
+def silence() -> Any:
+    """A log callback that says nothing: llama.cpp's log is not for users, errors are reported by ours.
+
+    It is a C function without effect, not a Python one: Ctrl-C that arrives inside a Python callback is lost.
+    """
+    return lib.llama_log_callback(ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value)
+
+
+def read_template(model: Any, path: Path) -> ChatTemplate:
+    """The model's chat template with its control tokens. Raises: ModelFileError if it has none."""
+    source = lib.llama_model_chat_template(model, None)
+    if not source:
+        raise ModelFileError(f"{path} has no chat template: use an instruction-tuned model")
+    vocab = lib.llama_model_get_vocab(model)
+    bos = lib.llama_vocab_bos(vocab)
+    tokens = range(lib.llama_vocab_n_tokens(vocab))
+    controls = tuple(_text(vocab, token) for token in tokens if lib.llama_vocab_is_control(vocab, token))
+    return ChatTemplate(source.decode(), _text(vocab, bos) if bos >= 0 else "", controls)
+
+
+def load_adapter(model: Any, context: Any, path: Path) -> Any:
+    """A LoRA adapter, from now on part of the model in this context. Raises: ModelFileError."""
+    if not path.is_file():
+        raise ModelFileError(f"no adapter file {path}: give the path of a GGUF LoRA adapter")
+    adapter = lib.llama_adapter_lora_init(model, str(path).encode())
+    if not adapter:
+        raise ModelFileError(f"{path} is not a LoRA adapter for this model")
+    adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
+    if lib.llama_set_adapters_lora(context, adapters, 1, scales):
+        raise ModelFileError(f"llama.cpp does not take the adapter {path}: it was made for another base")
+    return adapter
+
+
+def _text(vocab: Any, token: int) -> str:
+    return str(lib.llama_vocab_get_text(vocab, token).decode(errors="replace"))

@@ -1,0 +1,78 @@
+"""What the bars `rounds` and `control` share: one experiment in a folder that both go on with, and its judging."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oel_fleet.experiment.run import Experiment, open_experiment
+from oel_fleet.experiment.table import ALL, Key, One, difference, gathered, results
+from oel_shared.stats import Interval, holm
+
+SEED = int(os.environ.get("SEED", "0"))
+RUN = Path(os.environ.get("RUN", f"runs/experiment-rounds-{SEED}"))
+"""Kept: a bar that was ended goes on, and `control` uses what `rounds` has run."""
+ENVIRONMENTS = (
+    "textworld:coin_collector?level=4",
+    "textworld:cooking?recipe=1&take=1",
+    "textworld:treasure_hunter?level=5",
+)
+ROUNDS, PLAYS = 5, 256
+Plays = Mapping[Key, Sequence[One]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict with its figures."""
+
+    passed: bool
+    figures: dict[str, Any]
+
+
+def run_experiment(rows: Sequence[str]) -> Experiment:
+    """Run what is missing of these rows."""
+    given = {
+        "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
+        "types": False,
+    }  # fmt: skip
+    ours = open_experiment(RUN, given)
+    ours.run()
+    return ours
+
+
+def measured(experiment: Experiment) -> tuple[Plays, list[dict[str, Any]]]:
+    """All plays by line of the table, and what each round did."""
+    return gathered(experiment), results(experiment)["rounds"]
+
+
+def gain(plays: Plays, row: str, round: int, over: str = "base", over_round: int = 0) -> Interval:
+    """Mean over families of the paired difference of scores, every family with as many plays."""
+    found = difference(plays[row, round, "", ALL], plays[over, over_round, "", ALL])
+    assert found is not None, f"{row} and {over} have no plays in common"
+    return found
+
+
+def told(interval: Interval) -> dict[str, float | None]:
+    """For the figures."""
+    figures = {"mean": interval.mean, "low": interval.low, "high": interval.high, "p": interval.p_value}
+    return {key: None if value is None else round(value, 4) for key, value in figures.items()}
+
+
+def declines(plays: Plays, rounds: int, alpha: float = 0.025) -> list[int]:
+    """Rounds whose release is significantly worse than the best before it, base included: Holm over rounds.
+
+    One-sided at 0.025, as the upper end of a 95 % interval below 0 is.
+    """
+    lines = [plays["base", 0, "", ALL], *(plays["opcd", r, "", ALL] for r in range(1, rounds + 1))]
+    means = [sum(one.score for one in line) / len(line) for line in lines]
+    p_values = []
+    for number in range(1, rounds + 1):
+        best = max(range(number), key=means.__getitem__)
+        lost = difference(lines[best], lines[number])
+        assert lost is not None
+        assert lost.p_value is not None
+        p_values.append(lost.p_value)
+    return [n for n, worse in enumerate(holm(p_values, alpha), start=1) if worse]

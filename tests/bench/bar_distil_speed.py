@@ -1,0 +1,275 @@
+"""Bar `distil-speed`: a step of our learner beside the same step of TRL's trainer, in one run, at equal loss.
+
+The same model (float32 weights, products in bf16 where the processor is fast at it, float32 elsewhere), LoRA (r 16
+on all linear layers), AdamW, threads, and items. TRL's side is its SDFT trainer: self-distillation with more told
+to the teacher, reverse KL over the student's top 256 tokens with a tail bucket, without gradient checkpointing
+(its default, which is slower but leaner, runs once beside it for its memory). Each side has a process of its own;
+in each repetition both do one step, in alternating order. Compared are medians of the ratios:
+
+- `choice`: 8 practice states, exact reverse KL over the legal actions. Ours: packed, a state's choices as a trie.
+  TRL's trainer: one padded row a choice; only its loss over a state's rows is ours to add, from its own functions.
+- `token`: 8 prompts of 512 tokens with given answers of 64.
+- `rollout`: the same with the answers written in the step. TRL: `generate` with the student. Ours: the round-start
+  model in llama.cpp, as in practice.
+
+Our time holds the teacher's scoring of the step's items, although a round scores an item once and meets it several
+times; `reused` beside each ratio is that of the students' steps alone. Memory is the peak since the model was
+loaded, read from the kernel. The loss of the first step must agree to `LOSS_TOLERANCE`.
+
+`SMALL=1` is a smoke run on a tiny model, judged by the losses only. `SEED`, `THREADS`, `REPEATS`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _bar import finish
+
+from oel_shared.defaults import DEFAULT_ENVIRONMENTS, default_model_path
+from oel_shared.environments.registry import open_environment
+from oel_shared.llama import LlamaModel
+from oel_shared.model import Message
+from oel_shared.prompts import prompt
+from oel_shared.types import State
+from tiny_models import write_tiny
+
+QUICK = False
+MINUTES = 25
+GOALS = {"choice": 1.5, "token": 1.5, "rollout": 3.0}
+LOSS_TOLERANCE = 0.02
+"""Relative: bf16 products in another order."""
+RANK = 16
+HINT = 'If the command "{}" is available, choose "{}".'
+WORDS = (
+    "river",
+    "stone",
+    "garden",
+    "market",
+    "window",
+    "letter",
+    "winter",
+    "bridge",
+    "music",
+    "paper",
+    "table",
+)
+
+Figures = dict[str, float]
+
+
+class Side:
+    """A process that does a step when asked."""
+
+    def __init__(self, job: dict[str, Any], folder: Path) -> None:
+        path = folder / f"{job['side']}-{job['level']}-{job['rollout']}-{job['checkpointing']}.json"
+        path.write_text(json.dumps(job | {"folder": str(folder)}))
+        here = Path(__file__).parent
+        self._process = subprocess.Popen(
+            [sys.executable, str(here / "_distil_side.py"), str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(job["threads"])},
+        )
+        self.ready: Figures = self._read()
+
+    def step(self) -> Figures:
+        """What one step took, in seconds and MB."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Figures:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"a side of the bar ended with code {self._process.wait()}; see above")
+        found: Figures = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def side(job: dict[str, Any], folder: Path) -> Iterator[Side]:
+    """A side that is ended with the block."""
+    running = Side(job, folder)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def states(specs: Sequence[str], count: int, seed: int) -> list[State]:
+    """States of random play in practice games, no two from one game."""
+    dice, found = random.Random(seed), []
+    for number, spec in enumerate(specs):
+        share = len(range(number, count, len(specs)))
+        for game in open_environment(spec).games("practice", share, seed):
+            episode = game.start()
+            for _ in range(dice.randrange(3)):
+                if episode.outcome is None:
+                    episode.step(dice.choice(episode.state.actions))
+            found.append(episode.state if episode.outcome is None else game.start().state)
+            episode.close()
+    return found
+
+
+def choice_items(model: LlamaModel, seen: Sequence[State], seed: int) -> list[dict[str, Any]]:
+    """Each state as student and teacher see it; the teacher is told of one of the actions."""
+    dice = random.Random(seed)
+    return [
+        {
+            "student": model.render(prompt(state)),
+            "teacher": model.render(prompt(state, (HINT.format(hinted, hinted),))),
+            "choices": state.actions,
+        }
+        for state in seen
+        for hinted in [dice.choice(state.actions)]
+    ]
+
+
+def questions(model: LlamaModel, count: int, tokens: int, seed: int) -> list[str]:
+    """Made-up texts with a request, `tokens` long as rendered prompts."""
+    dice = random.Random(seed)
+
+    def length(text: str) -> int:
+        return model.count_tokens((Message("user", text),))
+
+    found = []
+    for _ in range(count):
+        words: list[str] = []
+        text = "Write a long story with these words:"
+        while length(" ".join([text, *words])) < tokens:
+            missing = tokens - length(" ".join([text, *words]))
+            words += [dice.choice(WORDS) for _ in range(max(1, missing // 4))]
+        while length(" ".join([text, *words])) > tokens:
+            words.pop()
+        found.append(" ".join([text, *words]))
+    return found
+
+
+def answer_items(model: LlamaModel, asked: Sequence[str], tokens: int, seed: int) -> list[dict[str, Any]]:
+    """The questions with answers of made-up words, `tokens` long with their end; the teacher is told a rule."""
+    dice = random.Random(seed)
+
+    def answer() -> str:
+        words: list[str] = []
+        while len(model.tokenize(" ".join(words), special=False)) < tokens - 1:
+            words.append(dice.choice(WORDS))
+        return " ".join(words)
+
+    def render(text: str) -> str:
+        return model.render((Message("user", text),))
+
+    return [
+        {"student": render(text), "teacher": render(f"{text} Please answer briefly."), "answer": answer()}
+        for text in asked
+    ]
+
+
+def measure(jobs: dict[str, dict[str, Any]], repeats: int, folder: Path) -> dict[str, list[Figures]]:
+    """Readings of both sides; the first of each, which also warms up, gives the loss and no time."""
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(side(job, folder)) for name, job in jobs.items()}
+        found: dict[str, list[Figures]] = {name: [one.ready | one.step()] for name, one in sides.items()}
+        for number in range(repeats):
+            for name in sorted(sides, reverse=bool(number % 2)):
+                found[name].append(sides[name].step())
+                print(f"  {name} {found[name][-1]}", flush=True)
+    return found
+
+
+def seconds(reading: Figures) -> float:
+    """A step of either side, all that belongs to it included."""
+    return (
+        reading["step"]
+        if "step" in reading
+        else sum(reading.get(x, 0.0) for x in ("rollout", "teacher", "student"))
+    )
+
+
+def judged(level: str, found: dict[str, list[Figures]]) -> dict[str, Any]:
+    """The figures of a level and whether they reach its goals."""
+    ours, theirs = found["ours"], found["trl"]
+    pairs = list(zip(ours[1:], theirs[1:], strict=True))
+    losses = [ours[0]["loss"], theirs[0]["loss"]]
+    ratio = statistics.median(seconds(trl) / seconds(our) for our, trl in pairs)
+    reused = statistics.median(seconds(trl) / our["student"] for our, trl in pairs)
+    peaks = {name: of[-1]["peak_mb"] for name, of in found.items()}
+    # Where each side trains on answers of its own there is no loss to compare; the level before did.
+    equal = level == "rollout" or abs(losses[0] - losses[1]) <= LOSS_TOLERANCE * abs(losses[1])
+    return {
+        "ratio": round(ratio, 2),
+        "goal": GOALS[level],
+        "reused": round(reused, 2),
+        "seconds": {
+            name: round(statistics.median(map(seconds, of[1:])), 3)
+            for name, of in {"ours": ours, "trl": theirs}.items()
+        },
+        "losses": losses,
+        "equal_loss": equal,
+        "peak_mb": {name: round(mb) for name, mb in peaks.items()},
+        "reached": equal and ratio >= GOALS[level] and peaks["ours"] < peaks["trl"],
+        "readings": found,
+    }
+
+
+def main() -> None:
+    small = os.environ.get("SMALL") == "1"
+    seed, threads = int(os.environ.get("SEED", "0")), int(os.environ.get("THREADS", os.cpu_count() or 1))
+    repeats = int(os.environ.get("REPEATS", "1" if small else "6"))
+    count, size, tokens = (2, 96, 12) if small else (8, 512, 64)
+    levels: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = write_tiny(folder / "tiny.gguf") if small else default_model_path()
+        specs = ("scripted?rooms=6",) if small else DEFAULT_ENVIRONMENTS
+        with LlamaModel(path, threads=1) as model:
+            asked = questions(model, count, size, seed)
+            items = {
+                "choice": choice_items(model, states(specs, count, seed), seed),
+                "token": answer_items(model, asked, tokens, seed),
+            }
+        common = {
+            "model": str(path),
+            "threads": threads,
+            "rank": RANK,
+            "answer_tokens": tokens,
+            "questions": asked,
+        }
+        for level in GOALS:
+            kind = "choice" if level == "choice" else "token"
+            job = common | {"level": kind, "items": items[kind], "rollout": level == "rollout"}
+            jobs = {one: job | {"side": one, "checkpointing": False} for one in ("ours", "trl")}
+            print(f"{level}:", flush=True)
+            found = measure(jobs, repeats, folder)
+            lean = {} if small else {"trl_checkpointing": jobs["trl"] | {"checkpointing": True}}
+            levels[level] = judged(level, found | measure(lean, 0, folder))
+    figures = {
+        f"{level}_{key}": levels[level][key] for level, key in itertools.product(levels, ("ratio", "goal"))
+    }
+    passed = all(x["equal_loss" if small else "reached"] for x in levels.values())
+    finish("distil-speed", passed, small=small, threads=threads, repeats=repeats, **figures, levels=levels)
+
+
+if __name__ == "__main__":
+    main()

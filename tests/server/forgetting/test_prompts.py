@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from oel_server.forgetting.checks import CHECKS
+from oel_server.forgetting.prompts import chat_prompts, instructions, untaught_prompts
+from oel_server.talks.questions import every_question
+from oel_shared.wire import TOPICS
+
+
+def test_there_are_at_least_200_instructions_of_every_kind_and_64_prompts_each_once():
+    texts = [one.text for one in instructions()]
+    assert len(texts) >= 200
+    assert len(chat_prompts()) == 64
+    assert len({*texts, *chat_prompts()}) == len(texts) + 64
+    assert set(Counter(one.kind for one in instructions()).values()) == {9}
+    assert {one.kind for one in instructions()} == set(CHECKS)
+
+
+def test_nothing_that_is_asked_is_ever_practised():
+    practised = {question for topic in TOPICS for question in every_question(topic)}
+    asked = {*chat_prompts(), *(one.text for one in instructions())}
+    assert not asked & practised
+    # Nor is a practised question hidden in one.
+    assert not [one for one in asked if any(question in one for question in practised)]
+
+
+def test_general_talk_about_a_taught_topic_is_left_out():
+    some = untaught_prompts(["facts"])
+    assert "Why is the sky blue?" not in some
+    assert "How much is 15 plus 27?" in some
+    assert set(some) < set(untaught_prompts([])) == set(chat_prompts())
+    assert untaught_prompts(TOPICS) == ()

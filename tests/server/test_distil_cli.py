@@ -1,0 +1,109 @@
+"""`oel server distil`: a folder's weights learn from a file of items, or from what a round left."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from oel_server.distil_cli import Asked, read_items, run
+from oel_server.learner import Update
+from oel_shared.errors import ConfigError, ModelFileError, StateError
+from tiny_models import Shape, write_tiny
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from _small_round import small_server
+
+CHOICE = {
+    "kind": "choice",
+    "student": "a. You see",
+    "teacher": "a. Take keys. You see",
+    "choices": ["go", "take"],
+}
+ANSWER = {
+    "kind": "answer",
+    "student": "ask",
+    "teacher": "Be brief. ask",
+    "answer": "so it is",
+    "group": "talk",
+}
+
+
+def lines(path: Path, *items: dict) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.fixture
+def server(run_oel, tmp_path):
+    model = write_tiny(tmp_path / "m.gguf", Shape("qwen3"), "Q8_0")
+    folder = tmp_path / "server"
+    run_oel("server", "init", "--dir", folder, "--model", model, "--env", "scripted", "--threads", 1)
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("distil_steps = 40", "distil_steps = 3"))
+    return folder
+
+
+def test_items_of_a_file_become_an_update_and_candidates(run_oel, server, tmp_path):
+    items, out = lines(tmp_path / "items.jsonl", CHOICE, ANSWER), tmp_path / "out"
+    asked = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--json")
+    found = json.loads(run_oel(*asked))
+    assert (found["items"], found["taught"], found["steps"], found["processes"]) == (2, 2, 3, 1)
+    assert found == json.loads((out / "distil.json").read_text())
+    names = {c["path"] for c in found["candidates"]}
+    assert names == {p.name for p in (out / "candidates").glob("*.gguf")}
+    first = Update.load(out / "update.safetensors")
+    # Once more, from there: the update is that of both runs.
+    run_oel(*asked[:-2], tmp_path / "more", "--update", out / "update.safetensors")
+    more = Update.load(tmp_path / "more" / "update.safetensors")
+    assert more.deltas.keys() == first.deltas.keys()
+    assert any((more.deltas[n] - first.deltas[n]).abs().max() > 0 for n in first.deltas)
+
+
+def test_without_a_rounds_precheck_there_is_nothing_to_learn_from(run_oel, server, tmp_path):
+    said = run_oel("server", "distil", "--dir", server, "--out", tmp_path / "out", code=1)
+    assert "no finished precheck" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ((), "holds no practice item"),
+        (({**CHOICE, "choices": ["one"]},), "line 1: choice.choices"),
+        ((CHOICE, {**ANSWER, "colour": "red"}), "line 2: answer.colour"),
+        ((CHOICE, {**CHOICE, "teacher": "a. Never take keys. You see"}), "items 1 and 2 .* contradict"),
+    ],
+    ids=["empty", "one choice", "unknown key", "contradiction"],
+)
+def test_items_that_cannot_be_learnt_from_are_refused_by_line(tmp_path, items, says):
+    with pytest.raises(ConfigError, match=says):
+        read_items(lines(tmp_path / "items.jsonl", *items))
+
+
+@pytest.mark.slow
+def test_what_a_round_left_teaches_apart_from_the_round(tmp_path):
+    made = small_server(tmp_path / "small")
+    ours, out = made.round(), tmp_path / "out"
+    asked = Asked(None, None, out, made.server / "masters" / "r1.safetensors", None, True, False)
+    with pytest.raises(StateError, match="no finished precheck"):
+        run(ours, asked)
+    from oel_server import learning
+
+    for name in ("collect", "merge_lessons", "practise", "precheck"):
+        ours._stage(name.removesuffix("_lessons"), getattr(learning, name))
+    found = run(ours, asked)
+    assert found["taught"] > 0
+    assert found["gap_after"] < found["gap_before"]
+    assert ours.folder.result("distil") is None, "the round itself has not moved"
+
+
+def test_a_folder_that_is_not_the_templates_model_is_refused(run_oel, server, tmp_path):
+    items = lines(tmp_path / "items.jsonl", CHOICE)
+    (tmp_path / "hf").mkdir()
+    arguments = ("--items", items, "--master", tmp_path / "hf", "--out", tmp_path / "out")
+    said = run_oel("server", "distil", "--dir", server, *arguments, code=ModelFileError.exit_code)
+    assert "cannot be loaded for training" in said
+    assert not (tmp_path / "out").exists()

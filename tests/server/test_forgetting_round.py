@@ -1,0 +1,193 @@
+"""Whole rounds at whose end stands the forgetting check: a corridor, scripted players that also talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_reports import put, report_of
+from oel_fleet.in_process import InProcessTransport
+from oel_fleet.prose import sentence
+from oel_server import releases
+from oel_server.round import Round
+from oel_server.setup import set_up
+from oel_server.stages import RoundFolder, open_round
+from oel_shared.types import Outcome, State
+from oel_shared.wire import Evidence, Lesson
+from scripted_model import Player, heeds_hints, obeys
+
+LESSONS = tuple(Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
+SURE = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30)
+WELL = "Yes it is wide and blue!"
+"""Keeps seven of the kinds of instruction."""
+OTHER = "elsewhere:Elsewhere"
+
+
+@dataclass
+class Talker(Player):
+    """Plays as it is told, says one thing, and holds a chance for the first of two tokens."""
+
+    chance: float = 0.5
+    talks: int = 0
+
+    def generate(self, prompt, max_tokens, temperature, seed):
+        self.talks += 1
+        return self.reply
+
+    def next_token_log_probs(self, prompt, answer):
+        return np.log(np.tile([self.chance, 1 - self.chance], (len(answer.split()) + 1, 1)))
+
+
+@dataclass
+class World:
+    """A server and two devices; what candidates say can be set."""
+
+    server: Path
+    homes: dict[int, Path]
+    candidate: dict = field(default_factory=dict)
+    opened: list[Talker] = field(default_factory=list)
+
+    def open_model(self, model: Path, adapter: Path | None, threads: int) -> Talker:
+        made_here = "candidates" in (adapter or model).parts
+        weigh, said = (obeys, self.candidate) if made_here else (heeds_hints, {})
+        self.opened.append(Talker(**{"weigh": weigh, "reply": WELL} | said))
+        return self.opened[-1]
+
+    def round(self) -> dict:
+        for home in self.homes.values():
+            put(home, report_of(*((one, SURE) for one in LESSONS), family="scripted"), LESSONS)
+        transport = InProcessTransport(self.server, self.homes, deadline=5)
+        config = set_up(self.server, {})
+        return Round(
+            self.server, config, transport, open_round(self.server), open_model=self.open_model
+        ).run()
+
+    def gate(self) -> dict:
+        return RoundFolder(self.server, 1).expect("gate")
+
+
+@pytest.fixture
+def world(tmp_path, tiny_llama):
+    server = tmp_path / "server"
+    server.mkdir()
+    (server / "config.toml").write_text(
+        f'model = "{tiny_llama}"\nenvironments = ["scripted?rooms=3&slack=4"]\n'
+        "distil_steps = 2\npractice_games = 12\ngate_games = 20\n"
+        "min_nodes = 2\nmin_devices = 2\nthreads = 1\nseed = 1\n"
+    )
+    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
+    for home in homes.values():
+        home.mkdir()
+    return World(server, homes)
+
+
+def test_a_candidate_that_answers_as_the_base_does_is_released_and_its_manifest_says_so(world):
+    assert world.round()["released"]
+    found = world.gate()["forgetting"]
+    assert found["forgot"] == []
+    assert (found["instructions"]["loss"], found["talk"]["kl"]) == (0, 0)
+    assert found["instructions"]["base"] > 0.2
+    (manifest,) = releases.list_releases(world.server / "releases")
+    assert manifest.gate["forgetting"] == found
+    assert "instructions kept 28.0 % to 28.0 %" in sentence("gate", world.gate())
+
+
+def test_a_candidate_whose_answers_got_worse_is_refused(world):
+    world.candidate = {"reply": "Oh."}
+    result = world.round()
+    assert not result["released"]
+    assert result["reason"] == "gate: the candidate forgot what it was not taught: instructions"
+    assert world.gate()["overall"]["difference"] > 0
+    assert world.gate()["forgetting"]["instructions"]["low"] > 0.05
+    assert "Forgotten: instructions." in sentence("gate", world.gate())
+    assert releases.list_releases(world.server / "releases") == ()
+
+
+def test_how_far_it_moved_in_general_talk_refuses_alone(world):
+    world.candidate = {"chance": 0.99}
+    assert "general talk" in world.round()["reason"]
+    found = world.gate()["forgetting"]
+    assert found["instructions"]["loss"] == 0
+    assert found["talk"]["kl"] > found["talk"]["limit"]
+
+
+def test_a_candidate_that_plays_no_better_is_not_asked_at_all(world):
+    world.candidate = {"weigh": heeds_hints}
+    assert "not surely better" in world.round()["reason"]
+    assert "forgetting" not in world.gate()
+    assert all(model.talks == 0 for model in world.opened)
+
+
+def test_another_game_played_worse_is_refused(world, monkeypatch):
+    monkeypatch.setattr("oel_server.forgetting.check.other_environments", lambda *_: [Elsewhere()])
+    world.candidate = {"weigh": only_looks_elsewhere}
+    assert world.round()["reason"].endswith("elsewhere")
+    found = world.gate()["forgetting"]["families"]["elsewhere"]
+    assert found["base"] > found["candidate"] == 0
+    assert found["turns_per_episode"]["candidate"] > found["turns_per_episode"]["base"]
+
+
+def test_the_base_is_asked_once_for_all_rounds(world):
+    world.candidate = {"reply": "Oh."}
+    world.round()
+    kept = {file.name: file.read_bytes() for file in (world.server / "forgetting").iterdir()}
+    assert {name.rsplit("-", 1)[0] for name in kept} == {"instructions", "talk"}
+    world.opened.clear()
+    world.round()
+    assert RoundFolder(world.server, 2).expect("gate")["forgetting"]["instructions"]["loss"] > 0
+    assert {file.name: file.read_bytes() for file in (world.server / "forgetting").iterdir()} == kept
+    bases = [model for model in world.opened if model.reply == WELL]
+    assert bases
+    assert not any(model.talks for model in bases)
+
+
+class Elsewhere:
+    """Halls with a bell that wants to be rung."""
+
+    family = "elsewhere"
+    public_words = frozenset({"ring", "bell", "look"})
+
+    def games(self, split, count, seed):
+        return [Hall(f"hall {number}") for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Hall:
+    """One game; it is its own episode's rule book."""
+
+    id: str
+    family: str = "elsewhere"
+    max_turns: int = 6
+
+    def start(self):
+        return Visit()
+
+
+class Visit:
+    """Ring and win, or look about until the turns are over."""
+
+    score, outcome = 0.0, None
+
+    def __init__(self):
+        self.state = State("Make some noise.", "A hall.", ("look", "ring bell"))
+
+    def step(self, action):
+        history = (*self.state.history, action)
+        if action == "ring bell":
+            self.score, self.outcome = 1.0, Outcome(True, "Ding.")
+        elif len(history) == Hall.max_turns:
+            self.outcome = Outcome(False, "out of turns")
+        self.state = State("Make some noise.", "A hall.", ("look", "ring bell"), history)
+        return "So it is."
+
+    def close(self):
+        pass
+
+
+def only_looks_elsewhere(prompt: str, choice: str) -> float:
+    if "Make some noise." in prompt:
+        return 50.0 * (choice == "look")
+    return obeys(prompt, choice)
