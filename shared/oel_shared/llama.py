@@ -202,7 +202,7 @@ class LlamaModel:
         try:
             rows = dict(enumerate(self._decode_prompts(prompts)))
             for step in range(max_tokens):
-                chosen = {i: _sample(row, temperature, dice[i]) for i, row in rows.items()}
+                chosen = {i: sample(row, temperature, dice[i]) for i, row in rows.items()}
                 going = {i: t for i, t in chosen.items() if not lib.llama_vocab_is_eog(self._vocab, t)}
                 for i, token in going.items():
                     written[i].append(token)
