@@ -33,7 +33,15 @@ class ScriptedModel:
         hinted = "Please" in prompt[-1].content
         return np.log(np.tile([0.9, 0.1] if hinted else [0.5, 0.5], (len(answer.split()) + 1, 1)))
 
-    def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
+    def generate(
+        self,
+        prompt: Sequence[Message],
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> str:
         """See `LanguageModel.generate`: always the same reply."""
         return self.reply
 

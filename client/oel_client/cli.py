@@ -89,6 +89,7 @@ def play(
     """
     from oel_client import config as settings
     from oel_client.installation import installed
+    from oel_client.playing import kind_of_play, policy_of
     from oel_client.session import deal, play_deals
     from oel_client.store import DeviceStore
     from oel_shared.llama import open_model
@@ -102,16 +103,19 @@ def play(
         open_model(now.model, now.adapter, config.threads) as model,
         progress(f"playing with {now.version}", total) as advance,
     ):
-        played = play_deals(store, deals, model, now.version, advance)
+        kind = kind_of_play(folder, config, model)
+        policy = policy_of(kind, model, config.seed)
+        played = play_deals(store, deals, model, now.version, advance, policy=policy)
     won: dict[str, list[bool]] = {}
     for done in played:
         won.setdefault(done.trajectory.family, []).append(done.trajectory.outcome.success)
     if as_json:
         families = {name: {"episodes": len(w), "won": sum(w)} for name, w in won.items()}
-        show_json({"release": now.version, "episodes": len(played), "families": families})
+        show_json({"release": now.version, "policy": kind, "episodes": len(played), "families": families})
         return
     for name, results in won.items():
-        show(f"{name}: won {sum(results)} of {len(results)} with {now.version}")
+        how = " in free text" if kind == "text" else ""
+        show(f"{name}: won {sum(results)} of {len(results)} with {now.version}{how}")
 
 
 @app.command()

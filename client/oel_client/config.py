@@ -39,6 +39,10 @@ seed = {seed}
 # Threads that llama.cpp may use.
 threads = {threads}
 
+# How the model plays: "choice" picks exactly among the legal actions, "text" lets it write, with the action
+# in square brackets, "auto" asks the model itself once whether it can.
+policy = {policy}
+
 # May lessons and their counts leave? "ask" holds each report for your yes (`oel client outbox`), "auto" sends
 # them, "never" makes no report.
 share = {share}
@@ -69,6 +73,7 @@ class ClientConfig(Config):
     superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = DEFAULT_SUPERLINK
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    policy: Literal["auto", "choice", "text"] = "auto"
     share: Share = "ask"
     share_except: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+=(ask|auto|never)$")], ...] = ()
     share_situations: tuple[ShortName, ...] = ()

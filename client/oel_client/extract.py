@@ -21,7 +21,7 @@ from oel_client.news import good_news_soon
 from oel_client.propose import Proposer, model_proposals
 from oel_shared.lessons import advised_actions, names
 from oel_shared.model import LanguageModel
-from oel_shared.types import State, Trajectory
+from oel_shared.types import NO_ACTION, State, Trajectory
 from oel_shared.wire import MAX_TEMPLATE, Evidence, Lesson
 
 MAX_LESSONS = 24
@@ -77,7 +77,7 @@ def _lessons_of(
     trajectory: Trajectory, actions: Sequence[str], public_words: frozenset[str]
 ) -> Iterator[Lesson]:
     for turn in trajectory.turns:
-        if turn.action in actions:
+        if turn.action in actions and turn.action != NO_ACTION:
             for template in templates(turn.action, turn.state, public_words):
                 yield Lesson.of(trajectory.family, template, "legal")
                 yield Lesson.of(trajectory.family, template, "fresh")
@@ -127,7 +127,7 @@ def weigh(
         applied = False
         soon = good_news_soon(trajectory, good_news)
         for i, turn in enumerate(trajectory.turns):
-            if not (advised := advised_actions(lesson, turn.state)):
+            if turn.action == NO_ACTION or not (advised := advised_actions(lesson, turn.state)):
                 continue
             applied = True
             followed = turn.action in advised

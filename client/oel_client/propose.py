@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
-from oel_shared.types import Trajectory
+from oel_shared.types import NO_ACTION, Trajectory
 
 Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
 """From episodes to the commands that it names in each."""
@@ -22,7 +22,7 @@ def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) ->
     Ranked by how much the episode raises a command's log-probability over the same question without the
     episode, so that a command is not named just because its words are likely ones.
     """
-    options = [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+    options = every_action(trajectories, model)
     shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
     blank = [ChoiceQuery(_question(None), o) for o in options]
     informed = _in_batches(model, shown)
@@ -35,7 +35,9 @@ def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) ->
 
 def every_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
     """The control without a model: every command is proposed, counting alone decides."""
-    return [tuple(dict.fromkeys(turn.action for turn in t.turns)) for t in trajectories]
+    return [
+        tuple(dict.fromkeys(t.action for t in one.turns if t.action != NO_ACTION)) for one in trajectories
+    ]
 
 
 def last_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:

@@ -30,7 +30,8 @@ from oel_shared.errors import StateError
 from oel_shared.evaluate import games_up_to
 from oel_shared.gguf_file import check_model_file
 from oel_shared.model import LanguageModel
-from oel_shared.play import ModelPolicy, Play, Played, play
+from oel_shared.play import ModelPolicy, Play, Played, Policy, play
+from oel_shared.text_play import TextPolicy
 from oel_shared.types import Trajectory
 
 GAMES = 64
@@ -116,9 +117,17 @@ def play_deals(
     release: str,
     on_done: Callable[[], None] | None = None,
     clock: Clock = utc_now,
+    policy: Policy | None = None,
 ) -> list[Played]:
-    """Play and keep each episode as soon as it ends, so that a kill loses at most the running ones."""
+    """Play and keep each episode as soon as it ends, so that a kill loses at most the running ones.
+
+    Args:
+        policy: how the model plays (`playing.policy_of`); by exact choice if absent.
+    """
     played: list[Played] = []
+    player = policy or ModelPolicy(model)
+    # Who writes draws anew each time and reads what came of it; half of its words are not to be overruled.
+    explore = not isinstance(player, TextPolicy)
     for one in deals:
         known = {(p.game.id, p.seed): d for p, d in zip(one.plays, one.dealt, strict=True)}
 
@@ -128,7 +137,7 @@ def play_deals(
             if on_done:
                 on_done()
 
-        played += play(one.plays, ModelPolicy(model), release, explore=True, on_done=keep)
+        played += play(one.plays, player, release, explore=explore, on_done=keep)
     return played
 
 

@@ -21,6 +21,7 @@ from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
 from oel_shared.llama_loading import load_adapter, read_template, silence
 from oel_shared.model import ChoiceQuery, LogProbs, Message
+from oel_shared.sampling import sample
 
 CONTEXT_TOKENS = 8192
 BATCH_TOKENS = 2048
@@ -132,12 +133,26 @@ class LlamaModel:
         self._forget_after_prefix()
         return np.stack([*rows, *map(_log_softmax, answered)])
 
-    def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
-        """See `LanguageModel.generate`. Temperature 0 is greedy."""
-        return "".join(self.stream(prompt, max_tokens, temperature, seed))
+    def generate(
+        self,
+        prompt: Sequence[Message],
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> str:
+        """See `LanguageModel.generate` and `text_play.Writer`. Temperature 0 is greedy."""
+        return "".join(self.stream(prompt, max_tokens, temperature, seed, top_p, top_k))
 
     def stream(
-        self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int
+        self,
+        prompt: Sequence[Message],
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
     ) -> Iterator[str]:
         """`generate` piece by piece: a text a token, empty while a character is not whole yet.
 
@@ -149,7 +164,7 @@ class LlamaModel:
             logits = self._decode_prompts([self.tokenize(self.render(prompt), special=True)])[0]
             start = self._length
             for written in range(1, max_tokens + 1):
-                token = _sample(logits, temperature, rng)
+                token = sample(logits, temperature, rng, top_p, top_k)
                 if lib.llama_vocab_is_eog(self._vocab, token):
                     break
                 yield decoder.decode(self._bytes(token), final=written == max_tokens)
@@ -187,7 +202,7 @@ class LlamaModel:
         try:
             rows = dict(enumerate(self._decode_prompts(prompts)))
             for step in range(max_tokens):
-                chosen = {i: _sample(row, temperature, dice[i]) for i, row in rows.items()}
+                chosen = {i: sample(row, temperature, dice[i]) for i, row in rows.items()}
                 going = {i: t for i, t in chosen.items() if not lib.llama_vocab_is_eog(self._vocab, t)}
                 for i, token in going.items():
                     written[i].append(token)
@@ -307,13 +322,6 @@ def _log_softmax(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     row -= row.max()
     row -= np.log(np.exp(row).sum(dtype=np.float64)).astype(np.float32)
     return row
-
-
-def _sample(log_probs: npt.NDArray[np.float32], temperature: float, rng: np.random.Generator) -> int:
-    if temperature <= 0:
-        return int(log_probs.argmax())
-    weights = np.exp((log_probs - log_probs.max()).astype(np.float64) / temperature)
-    return int(rng.choice(len(weights), p=weights / weights.sum()))
 
 
 @contextlib.contextmanager

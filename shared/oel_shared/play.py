@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +14,12 @@ from oel_shared.environment import Episode, Game
 from oel_shared.lessons import told
 from oel_shared.model import ChoiceQuery, LanguageModel
 from oel_shared.prompts import prompt
-from oel_shared.types import State, TeacherContext, Trajectory, Turn
+from oel_shared.types import NO_ACTION, Outcome, State, TeacherContext, Trajectory, Turn
 from oel_shared.wire import Lesson
 
 Probabilities = npt.NDArray[np.float64]
 AT_ONCE = 8
+INVALID = "Your answer named no possible action, so the turn is lost."
 EXPLORE = 0.5
 """Share of an exploring choice that goes to all untried actions alike."""
 
@@ -27,7 +28,10 @@ class Policy(Protocol):
     """Chooses among legal actions."""
 
     def probabilities(self, states: Sequence[State]) -> list[Probabilities]:
-        """One distribution over `state.actions` a state, each summing to 1."""
+        """One distribution over `state.actions` a state, each summing to 1.
+
+        All zeros stand for no legal action: the turn is lost, and the next state says so.
+        """
         ...
 
 
@@ -93,6 +97,20 @@ class _Running:
     turns: list[Turn]
     rewards: list[float]
     chances: list[float]
+    notice: str = ""
+    """What was said to an answer without a legal action, until there is one."""
+    out_of_turns: Outcome | None = None
+
+    @property
+    def state(self) -> State:
+        """What the player sees now."""
+        state = self.episode.state
+        return replace(state, observation=f"{self.notice} {state.observation}") if self.notice else state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; lost turns are turns."""
+        return self.episode.outcome or self.out_of_turns
 
 
 def play(
@@ -116,10 +134,13 @@ def play(
         running += [_start(i, p) for i, p in _take(waiting, at_once - len(running))]
         if not running:
             return [finished[i] for i in sorted(finished)]
-        chances = policy.probabilities([r.episode.state for r in running])
+        chances = policy.probabilities([r.state for r in running])
         for one, probabilities in zip(running, chances, strict=True):
-            _step(one, _untried(one, probabilities) if explore else probabilities)
-        for one in [r for r in running if r.episode.outcome]:
+            if probabilities.any():
+                _step(one, _untried(one, probabilities) if explore else probabilities)
+            else:
+                _lose_turn(one)
+        for one in [r for r in running if r.outcome]:
             running.remove(one)
             finished[one.index] = _finish(one, release)
             if on_done:
@@ -138,7 +159,7 @@ def _start(index: int, one: Play) -> _Running:
 
 
 def _step(one: _Running, probabilities: Probabilities) -> None:
-    state = one.episode.state
+    state = one.state
     # Inverse of the cumulative distribution: one random number a turn, so that two policies that mostly
     # agree mostly choose alike, and their difference shows with fewer plays.
     drawn = int(np.searchsorted(np.cumsum(probabilities), one.rng.random(), side="right"))
@@ -147,10 +168,27 @@ def _step(one: _Running, probabilities: Probabilities) -> None:
     one.turns.append(Turn(state, action, one.episode.step(action)))
     one.rewards.append(one.episode.score - before)
     one.chances.append(float(probabilities[drawn]))
+    one.notice = ""
+    _count_turns(one)
+
+
+def _lose_turn(one: _Running) -> None:
+    one.turns.append(Turn(one.state, NO_ACTION, INVALID))
+    one.rewards.append(0.0)
+    one.chances.append(1.0)
+    one.notice = INVALID
+    _count_turns(one)
+
+
+def _count_turns(one: _Running) -> None:
+    """An environment counts the actions that it gets; lost turns are counted here."""
+    lost = any(turn.action == NO_ACTION for turn in one.turns)
+    if lost and one.episode.outcome is None and len(one.turns) >= one.play.game.max_turns:
+        one.out_of_turns = Outcome(success=False, reason=f"out of turns ({one.play.game.max_turns})")
 
 
 def _untried(one: _Running, probabilities: Probabilities) -> Probabilities:
-    state = one.episode.state
+    state = one.state
     tried = {turn.action for turn in one.turns if turn.state.observation == state.observation}
     fresh = np.array([action not in tried for action in state.actions])
     if not fresh.any():
@@ -162,7 +200,7 @@ def _untried(one: _Running, probabilities: Probabilities) -> Probabilities:
 
 
 def _finish(one: _Running, release: str) -> Played:
-    outcome = one.episode.outcome
+    outcome = one.outcome
     assert outcome is not None
     game = one.play.game
     trajectory = Trajectory(game.family, game.id, release, one.play.seed, tuple(one.turns), outcome)

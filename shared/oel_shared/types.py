@@ -33,12 +33,17 @@ class Outcome:
     reason: str
 
 
+NO_ACTION = "(none)"
+"""Stands in a turn for an answer that named no legal action. The environment did not hear of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One turn: what was seen, what was chosen among what, what the environment answered."""
 
     state: State
     action: str
+    """One of `state.actions`, or `NO_ACTION`."""
     feedback: str
 
 

@@ -17,7 +17,7 @@ from oel_client.chat.propose import cue_proposals
 from oel_client.news import good_news_soon, learn_good_news
 from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.lessons import advised_actions
-from oel_shared.types import Trajectory
+from oel_shared.types import NO_ACTION, Trajectory
 from oel_shared.wire import TOPICS, Lesson
 
 TURNS = ("supports", "contradictions", "declined_good", "declined_bad")
@@ -40,7 +40,7 @@ def said_by_game(lessons: Sequence[Lesson], trajectory: Trajectory) -> Said:
     seen: dict[str, list[Verdict]] = {}
     for turn, good in zip(trajectory.turns, soon, strict=True):
         for lesson in lessons:
-            if advised := advised_actions(lesson, turn.state):
+            if turn.action != NO_ACTION and (advised := advised_actions(lesson, turn.state)):
                 seen.setdefault(lesson.id, []).append((turn.action in advised, good))
     return _drawn(seen, f"{trajectory.game} {trajectory.seed}")
 

@@ -11,21 +11,28 @@ from oel_shared.environment import Environment
 from oel_shared.environments.options import did_you_mean, read_options
 from oel_shared.environments.scripted import OPTIONS as SCRIPTED_OPTIONS
 from oel_shared.environments.scripted import ScriptedEnvironment
+from oel_shared.environments.textarena_games import FAMILIES as ARENA_FAMILIES
+from oel_shared.environments.textarena_games import OPTIONS as ARENA_OPTIONS
+from oel_shared.environments.textarena_games import TextArenaEnvironment
 from oel_shared.environments.textworld_families import FAMILIES
 from oel_shared.environments.textworld_files import OPTIONS as FILE_OPTIONS
 from oel_shared.environments.textworld_files import TextWorldFiles
 from oel_shared.environments.textworld_games import TextWorldEnvironment
 from oel_shared.errors import UsageError
 
-BUILT_IN = (*(f"textworld:{family}" for family in FAMILIES), "scripted")
+BUILT_IN = (
+    *(f"textworld:{family}" for family in FAMILIES),
+    *(f"textarena:{family}" for family in ARENA_FAMILIES),
+    "scripted",
+)
 
 
 def open_environment(spec: str, say: Callable[[str], None] | None = None) -> Environment:
     """The environment that a spec names.
 
     Args:
-        spec: `textworld:FAMILY`, `textworld:PATH` (a .z8 file or a folder of them), `scripted` or
-            `package.module:Class`, each with `?option=value&...`.
+        spec: `textworld:FAMILY`, `textworld:PATH` (a .z8 file or a folder of them), `textarena:FAMILY`,
+            `scripted` or `package.module:Class`, each with `?option=value&...`.
         say: gets a progress line now and then while games are generated.
 
     Raises: UsageError for a name, option or value that is not known, in one line.
@@ -38,7 +45,9 @@ def open_environment(spec: str, say: Callable[[str], None] | None = None) -> Env
         return TextWorldEnvironment(rest, read_options(name, query, FAMILIES[rest].all_options), say)
     if kind == "textworld" and _is_path(rest):
         return TextWorldFiles(Path(rest).expanduser(), read_options("textworld:PATH", query, FILE_OPTIONS))
-    if kind != "textworld" and rest:
+    if kind == "textarena" and rest in ARENA_FAMILIES:
+        return TextArenaEnvironment(rest, read_options(name, query, ARENA_OPTIONS))
+    if kind not in ("textworld", "textarena") and rest:
         return _own(name, query)
     raise _unknown(name)
 
