@@ -48,6 +48,12 @@ def init(
         Literal["ask", "auto", "never"] | None,
         typer.Option(help="May lessons and counts leave: after your yes, by themselves, or not at all."),
     ] = None,
+    policy: Annotated[
+        Literal["auto", "choice", "text"] | None,
+        typer.Option(
+            help="Choose exactly among the legal actions, write freely, or find out what the model can."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices; drawn if absent.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp.")] = None,
     as_json: Json = False,
@@ -65,7 +71,7 @@ def init(
     file = str(Path(model).expanduser().resolve()) if model and model != DEFAULT_MODEL else model
     given = {
         "model": file, "environments": environments, "superlink": superlink, "share": share, "seed": seed,
-        "threads": threads,
+        "threads": threads, "policy": policy,
     }  # fmt: skip
     named = {key: value for key, value in given.items() if value is not None and value != []}
     config, now = set_up(folder, named, secrets.randbits(31))

@@ -233,8 +233,9 @@ class Demo:
         # Seeds far apart, so that no two devices of any two runs play the same games.
         seed = self._settings.seed * 1000 + self._names.index(name) + 1
         model = ("--model", self._settings.model, *self._tasks_played())
-        # A demo has nobody to ask.
-        ends = ("--superlink", site.superlink, "--seed", str(seed), "--threads", "1", "--share", "auto")
+        # A demo has nobody to ask, and its gate plays by choice.
+        fixed = ("--threads", "1", "--share", "auto", "--policy", "choice")
+        ends = ("--superlink", site.superlink, "--seed", str(seed), *fixed)
         return (*self._client("init", name), *model, *ends)
 
     def _server_init(self, site: Site) -> tuple[str, ...]:
