@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_shared.environments.textworld_families import LOOKS
-from oel_shared.environments.textworld_module import textworld_module
+from oel_shared.environments.textworld_module import loading, textworld_module
 from oel_shared.errors import OelError
 from oel_shared.types import Outcome, State
 
@@ -116,7 +116,8 @@ def _open(file: Path) -> Any:
         max_score=True,
     )
     try:
-        play = textworld.start(str(file), asked)
+        with loading:
+            play = textworld.start(str(file), asked)
     except (OSError, ValueError) as error:
         raise OelError(f"cannot open the game {file}: {error}. Delete it, it is then made again.") from error
     play.seed(1)  # replays give the same texts even where a game draws lots

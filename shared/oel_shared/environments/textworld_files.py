@@ -11,7 +11,7 @@ from oel_shared.environments.options import CAPS, Option, Values, step_cap
 from oel_shared.environments.textworld_content import game_content
 from oel_shared.environments.textworld_env import TextWorldGame
 from oel_shared.environments.textworld_families import GRAMMAR_WORDS
-from oel_shared.environments.textworld_module import textworld_module
+from oel_shared.environments.textworld_module import loading, textworld_module
 from oel_shared.errors import UsageError
 from oel_shared.types import Split
 
@@ -51,7 +51,8 @@ class TextWorldFiles:
 
     def _game(self, file: Path) -> TextWorldGame:
         try:
-            game = textworld_module().Game.load(str(file.with_suffix(".json")))
+            with loading:
+                game = textworld_module().Game.load(str(file.with_suffix(".json")))
         except (ValueError, KeyError, TypeError) as error:
             json_file = file.with_suffix(".json")
             raise UsageError(f"{json_file} does not describe a TextWorld game: {error}.") from error

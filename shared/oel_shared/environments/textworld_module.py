@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from oel_shared.errors import NotInstalled
+
+loading = threading.Lock()
+"""Held while a game's description is read: TextWorld has one parser for all threads."""
 
 
 def textworld_module() -> Any:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,20 @@ def test_a_damaged_cache_entry_is_made_again() -> None:
 def test_what_the_generator_refuses_becomes_one_line_with_its_reason() -> None:
     with pytest.raises(UsageError, match=r"gave 0 distinct games .* 100 rooms"):
         open_environment("textworld:coin_collector?level=180").games("device", 1, seed=1)
+
+
+def test_games_can_be_opened_by_several_threads_at_once(tmp_path: Path) -> None:
+    # In a process of its own: what is parsed once is kept, and it is the first time that goes wrong.
+    (tmp_path / "open.py").write_text(
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from oel_shared.environments.registry import open_environment\n"
+        "games = open_environment('textworld:coin_collector?level=1').games('device', 2, 0)\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    print(len([e.close() for e in pool.map(lambda k: games[k % 2].start(), range(16))]))\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "open.py"], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1:] == ["16"], done.stderr[-500:]
 
 
 def test_coverage_counts_routes_apart_from_games() -> None:
