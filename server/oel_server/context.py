@@ -17,7 +17,7 @@ from oel_server.merge import merge
 from oel_server.package.candidates import Candidate, main_type
 from oel_server.package.naming import Update
 from oel_server.package.template import write_model
-from oel_server.packaged import exact_file, picked, unpacked_file
+from oel_server.packaged import base_file, exact_file, picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
@@ -182,9 +182,20 @@ class Context:
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
 
-    def load_base(self) -> RunningModel:
-        """The file that every device came with."""
-        return self._open(self.base)
+    def load_fast(self, candidate: Candidate | None) -> RunningModel:
+        """A candidate's own weights, or the base's, as F16 where llama.cpp multiplies their type slowly.
+
+        For what asks a model hundreds of times and compares the two: both are unpacked alike.
+        """
+        if candidate is None or candidate.role == "adapter":
+            model, out = self.base, base_file(self.folder)
+        else:
+            model = candidate.path
+            out = model.with_name(f"unpacked-{model.name}")
+        if main_type(read_header(model)) in SLOW_TYPES:
+            _write_whole(out, model, {})
+            model = out
+        return self._open(model, candidate.path if candidate and candidate.role == "adapter" else None)
 
     def load_current(self) -> RunningModel:
         """The file that devices play now."""

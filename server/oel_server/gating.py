@@ -32,7 +32,7 @@ def gate(round: Context) -> Json:
     verdict |= talks.judged(candidate, verdict["released"])
     if not verdict["released"]:
         return verdict
-    found = forgetting.check(round, candidate)
+    found = forgetting.check(round, picked(round.folder))
     return verdict | {"forgetting": found, "released": not found["forgot"]}
 
 

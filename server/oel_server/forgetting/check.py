@@ -24,6 +24,7 @@ from oel_server.forgetting.others import (
     play_others,
 )
 from oel_server.forgetting.prompts import chat_prompts, instructions, untaught_prompts
+from oel_server.package.candidates import Candidate
 from oel_server.stages import Json
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import progress, say
@@ -36,12 +37,13 @@ FOLDER = "forgetting"
 """In the server's folder: what the base answered and how it played."""
 
 
-def check(round: Context, candidate: RunningModel) -> Json:
+def check(round: Context, candidate: Candidate) -> Json:
     """Instructions, general talk and other games, by the candidate and by the base.
 
+    Both are asked unpacked where that is faster: the weights are the file's own, and both are computed alike.
     Returns: the figures, and under `forgot` what was lost beyond `forgetting_margin` or the limit of the KL.
     """
-    pair, knowledge = _Pair.begin(round, candidate), round.knowledge()
+    pair, knowledge = _Pair.begin(round, round.load_fast(candidate)), round.knowledge()
     topics = {lesson.cue for lesson in knowledge.used(FAMILY)}
     others = other_environments(round.config.environments, knowledge.families, say)
     followed = pair.instructions()
@@ -69,7 +71,7 @@ class _Pair:
 
     @classmethod
     def begin(cls, round: Context, candidate: RunningModel) -> _Pair:
-        return cls(round, round.load_base(), sha256_file(round.base), candidate)
+        return cls(round, round.load_fast(None), sha256_file(round.base), candidate)
 
     @property
     def seed(self) -> int:
