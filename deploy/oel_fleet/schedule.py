@@ -32,16 +32,16 @@ REFERENCE_SECONDS: Mapping[str, float] = {
     "extract": 10.0,
     "collect": 16.0,
     "merge": 1.0,
-    "practise": 44.0,
-    "precheck": 29.0,
+    "practise": 66.0,
+    "precheck": 45.0,
     "distil": 113.0,
-    "package": 9.0,
-    "screen": 31.0,
-    "gate": 113.0,
+    "package": 10.0,
+    "screen": 47.0,
+    "gate": 200.0,
     "release": 10.0,
     "update": 1.2,
 }
-"""Seconds of each step on two cores, means of three real runs. Only their ratios matter: the first steps
+"""Seconds of each step on two cores, means of real runs. Only their ratios matter: the first steps
 of a run set the pace, and a step that was seen once is expected to take as long again."""
 
 
