@@ -55,6 +55,8 @@ class Players:
         return Player(untaught if adapter is None and self.is_base(model) else taught)
 
     def is_base(self, model: Path) -> bool:
+        if "candidates" in model.parts:
+            return False
         if model.name.startswith("unpacked"):
             return releases.newest(model.parents[2], int(model.parent.name)) is None
         return model.name.startswith("base-") or sha256_file(model) == self.base

@@ -51,8 +51,9 @@ class Fleet:
     homes: dict[int, Path]
 
     def player(self, model: Path, adapter: Path | None) -> Player:
-        # In the first round it is the base that practice unpacks.
-        unpacked = model.name.startswith("unpacked") and "0001" in model.parts
+        # In the first round it is the base that practice unpacks; the forgetting check always unpacks it too.
+        practised = model.name == "unpacked-F16.gguf" and "0001" in model.parts
+        unpacked = practised or model.name == "base-F16.gguf"
         is_base = adapter is None and (unpacked or sha256_file(model) == sha256_file(self.base))
         return Player(untaught if is_base else taught)
 
