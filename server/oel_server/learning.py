@@ -17,7 +17,7 @@ from oel_server.records import load_played, save_played, save_practice
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
-from oel_server.teach import answer_items, distil_items, follow_rates, retold, teacher_hints
+from oel_server.teach import answer_items, distil_items, explored, follow_rates, retold, teacher_hints
 from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.errors import StateError
@@ -102,13 +102,18 @@ def practise(round: Context) -> Json:
 def _examine(round: Context, practised: Sequence[Played]) -> dict[str, Examined]:
     """Play own games by chance, and ask all such plays so far of every lesson that enough devices hold."""
     number, config, knowledge = round.folder.number, round.config, round.merged()
-    before = [one for n in range(1, number) for one in load_played(round.own_plays(n))]
+    before = _own_plays(round, number - 1)
     games = round.games("practice", config.practice_games)
     with progress("cross-examining", len(games) * PLAYS_PER_GAME * PASSES) as advance:
         played = own_plays(games, knowledge, before, str(number), config.seed + number, advance)
     save_played(round.own_plays(number), played)
     asked = [k.lesson for k in knowledge.lessons if k.standing not in ("waiting", "unreadable")]
     return examine(asked, [*before, *played], practised)
+
+
+def _own_plays(round: Context, last: int) -> list[Played]:
+    """What cross-examined lessons in all rounds up to `last`."""
+    return [one for n in range(1, last + 1) for one in load_played(round.own_plays(n))]
 
 
 def precheck(round: Context) -> Json:
@@ -176,7 +181,8 @@ def check_practice(round: Context) -> None:
 def items_of(round: Context) -> list[Item]:
     """What a round whose precheck has ended teaches."""
     practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
-    choices = distil_items(practice.prompts, knowledge, render)
+    met = explored(_own_plays(round, round.folder.number), practice, knowledge, round.config.seed)
+    choices = distil_items([*practice.prompts, *met], knowledge, render)
     return [
         *choices,
         *(retold(choices) if round.config.states == "moved" else []),

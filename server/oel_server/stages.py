@@ -31,16 +31,7 @@ class RoundFolder:
 
     def result(self, stage: str) -> Json | None:
         """What a finished stage wrote; None if it has not ended. Raises: StateError if it is damaged."""
-        file = self.path / f"{stage}.json"
-        try:
-            found = json.loads(file.read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise StateError(f"{file} is damaged: delete it and run the round again")
-        return found
+        return read_result(self.path / f"{stage}.json", "round")
 
     def expect(self, stage: str) -> Json:
         """The result of a stage that must have ended. Raises: StateError if it has not."""
@@ -64,6 +55,22 @@ class RoundFolder:
         """Append one event to the server's metrics.jsonl."""
         with (self.server / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"round": self.number, **event}) + "\n")
+
+
+def read_result(file: Path, what: str) -> Json | None:
+    """The object in a JSON file; None if there is no such file.
+
+    Raises: StateError if it is damaged, which running `what` again mends.
+    """
+    try:
+        found = json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StateError(f"{file} is damaged: delete it and run the {what} again")
+    return found
 
 
 def open_round(server: Path) -> RoundFolder:

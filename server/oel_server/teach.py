@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oel_server.knowledge import Knowledge
-from oel_server.practise import PracticePrompt
+from oel_server.practise import Practice, PracticePrompt, distinct_prompts
 from oel_server.talks.practise import PracticeTalk, rules_for, talk_prompt
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.lessons import hints, matching_actions
 from oel_shared.model import Message
+from oel_shared.play import Played
 from oel_shared.prompts import prompt
 from oel_shared.types import Trajectory
 
@@ -20,8 +22,28 @@ if TYPE_CHECKING:
 
 Render = Callable[[Sequence[Message]], str]
 ENOUGH_TURNS = 20
+EXPLORED = 40
+"""States of a family that are added from cross-examination: of all games so far, and farther in them than the
+current release gets by itself. With more, too small a part would be its own."""
 RETOLD = 0.5
 """Weight of an item that only holds what the student does with its lessons."""
+
+
+def explored(
+    played: Sequence[Played], practice: Practice, knowledge: Knowledge, seed: int
+) -> list[PracticePrompt]:
+    """Up to `EXPLORED` states a family that play by chance met and in which a lesson applies, drawn by seed.
+
+    Args:
+        played: cross-examination's plays; of games that are kept for screening nothing is taken.
+    """
+    held = {prompt.game for prompt in practice.screening}
+    families: dict[str, list[PracticePrompt]] = {}
+    for met in distinct_prompts(played):
+        if met.game not in held and teacher_hints(met, knowledge):
+            families.setdefault(met.family, []).append(met)
+    dice = random.Random(seed)
+    return [met for family in families.values() for met in dice.sample(family, min(EXPLORED, len(family)))]
 
 
 def distil_items(prompts: Sequence[PracticePrompt], knowledge: Knowledge, render: Render) -> list[ChoiceItem]:

@@ -119,14 +119,21 @@ def sampler(job: Job) -> Callable[[], list[str]]:
     write_model(Path(job["model"]), {}, path, "F16")
     model, dice, size = LlamaModel(path, threads=job["threads"]), random.Random(0), job["answer_tokens"]
 
-    def answer(question: str) -> str:
+    def sample() -> list[str]:
+        answers: dict[int, str] = {}
         for _ in range(TRIES):
-            text = model.generate((Message("user", question),), size, 1.0, dice.getrandbits(60))
-            if len(model.tokenize(text, special=False)) >= size - 2:
-                break
-        return text
+            open_ = [k for k in range(len(asked)) if k not in answers or short(answers[k])]
+            seeds = [dice.getrandbits(60) for _ in open_]
+            answers |= zip(
+                open_, model.generate_many([asked[k] for k in open_], size, 1.0, seeds), strict=True
+            )
+        return [answers[k] for k in range(len(asked))]
 
-    return lambda: [answer(question) for question in job["questions"]]
+    def short(answer: str) -> bool:
+        return len(model.tokenize(answer, special=False)) < size - 2
+
+    asked = [(Message("user", question),) for question in job["questions"]]
+    return sample
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ RUN = Path(os.environ.get("RUN", f"runs/experiment-rounds-{SEED}"))
 ENVIRONMENTS = (
     "textworld:coin_collector?level=4",
     "textworld:cooking?recipe=1&take=1",
-    "textworld:treasure_hunter?level=5",
+    "textworld:treasure_hunter?level=2",
 )
 ROUNDS, PLAYS = 5, 256
 Plays = Mapping[Key, Sequence[One]]

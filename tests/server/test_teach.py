@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from made_reports import known_lesson
 from oel_server.knowledge import Knowledge
-from oel_server.practise import PracticePrompt
-from oel_server.teach import ENOUGH_TURNS, distil_items, follow_rates, retold
+from oel_server.practise import Practice, PracticePrompt
+from oel_server.teach import ENOUGH_TURNS, EXPLORED, distil_items, explored, follow_rates, retold
 from oel_shared.lessons import hint
+from oel_shared.play import Played
 from oel_shared.prompts import prompt
 from oel_shared.types import Outcome, State, Trajectory, Turn
 from oel_shared.wire import Lesson
@@ -96,3 +97,21 @@ def test_states_of_one_game_are_of_one_episode():
     other = replace(CHEST, game="another")
     a, b, c = distil_items([CHEST, ROOM, other], knowing("open chest"), render)
     assert a.episode == b.episode != c.episode
+
+
+def chance_play(game: str, *states: State) -> Played:
+    turns = tuple(Turn(state, state.actions[0], "") for state in states)
+    return Played(Trajectory("toy", game, "1-0", 0, turns, Outcome(False, "lost")), 0.0)
+
+
+def test_states_that_chance_met_are_added_where_a_lesson_applies():
+    played = [chance_play("g", CHEST.state, ROOM.state), chance_play("h", CHEST.state)]
+    held = Practice((), (), (), (replace(CHEST, game="h"),))
+    assert explored(played, held, knowing("open chest"), 0) == [CHEST]
+
+
+def test_no_more_of_what_chance_met_is_added_than_leaves_room_for_own_states():
+    played = [chance_play(f"g{n}", CHEST.state) for n in range(2 * EXPLORED)]
+    found = explored(played, Practice((), (), (), ()), knowing("open chest"), 0)
+    assert len({prompt.game for prompt in found}) == EXPLORED
+    assert found == explored(played, Practice((), (), (), ()), knowing("open chest"), 0)

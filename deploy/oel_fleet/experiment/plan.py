@@ -68,7 +68,7 @@ class Plan(Config):
     devices: Annotated[int, Field(ge=2, le=64)] = 4
     episodes: Annotated[int, Field(ge=1)] = 16
     """Of each environment on each device in a round."""
-    distil_steps: Annotated[int, Field(ge=1)] = 40
+    distil_steps: Annotated[int, Field(ge=1)] = 80
     practice_games: Annotated[int, Field(ge=1)] = 16
     gate_games: Annotated[int, Field(ge=1)] = 18
     threads: Annotated[int, Field(ge=1)] = 2
@@ -123,7 +123,7 @@ class Cell:
 
 
 def cells(plan: Plan, types: tuple[str, ...]) -> Iterator[Cell]:
-    """All cells, each after those that it builds on.
+    """All cells, each after those that it builds on; a seed's rounds before what measures them.
 
     Args:
         types: types of file that the last round is measured in.
@@ -136,6 +136,7 @@ def cells(plan: Plan, types: tuple[str, ...]) -> Iterator[Cell]:
             for arm in plan.arms:
                 yield Cell("experience", seed, arm, round)
                 yield Cell("round", seed, arm, round)
+        for round in range(1, plan.rounds + 1):
             yield from _plays(plan, seed, "each", round)
         yield from _plays(plan, seed, "last", plan.rounds)
         if plan.types:

@@ -12,7 +12,7 @@ from oel_fleet.experiment.chain import Chain, play_first
 from oel_fleet.experiment.measure import file_types, measure
 from oel_fleet.experiment.plan import MINUTES_A_CELL, ROWS, Cell, Plan, cells
 from oel_server.context import OpenModel
-from oel_server.stages import Json
+from oel_server.stages import Json, read_result
 from oel_shared import atomic
 from oel_shared.config import check_config
 from oel_shared.console import say
@@ -41,7 +41,7 @@ class Experiment:
 
     def result(self, cell: Cell) -> Json | None:
         """What a cell found; None if it was not run. Raises: StateError if its file is damaged."""
-        return _read(self._file(cell))
+        return read_result(self._file(cell), "experiment")
 
     def run(self) -> None:
         """Run the cells that have no result yet."""
@@ -104,7 +104,7 @@ def open_experiment(
     Raises: ConfigError for a plan that cannot be; StateError where the change would mix two experiments.
     """
     file = folder / PLAN
-    before = _read(file) or {}
+    before = read_result(file, "experiment") or {}
     plan = check_config({**before, **given}, Plan, f"the plan of {folder.name}")
     after = plan.model_dump(mode="json")
     changed = [key for key in before if before[key] != after[key] and key not in GROWING]
@@ -116,15 +116,3 @@ def open_experiment(
     if after != before:
         atomic.write_text(file, json.dumps(after, indent=1) + "\n")
     return Experiment(folder, plan, open_model)
-
-
-def _read(file: Path) -> Json | None:
-    try:
-        found = json.loads(file.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise StateError(f"{file} is damaged: delete it and run the experiment again")
-    return found

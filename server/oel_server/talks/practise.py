@@ -17,7 +17,10 @@ from oel_shared.wire import TOPICS, Lesson, Topic
 QUESTIONS = {"practice": 12, "screening": 4, "gate": 12}
 """Of a topic with lessons, a round."""
 RETAINED = 3
-"""Questions of each other topic: where no lesson speaks, the student is held to what it was."""
+"""Questions of each other topic: where no lesson speaks, the student is held to what it was. Without them a
+round on games alone moves general talk twice as far (lab log)."""
+AT_ONCE = 8
+"""Questions handed to the model together."""
 ANSWER_TOKENS = 96
 RULES_SHOWN = 2
 """Rules told at once, the best supported that apply; a small model keeps no more in mind."""
@@ -47,12 +50,13 @@ NO_TALKS = Talks()
 
 
 def practise_talks(model: LanguageModel, knowledge: Knowledge, round: int, seed: int, on_done: Done) -> Talks:
-    """Let the current release answer this round's questions, without lessons. None if no lesson is about talks."""
-    if not taught_topics(knowledge):
-        return NO_TALKS
-    taught = ask(model, questions_for(knowledge, "practice", round, seed), seed + round, on_done)
+    """Let the current release answer this round's questions, without lessons.
+
+    Those of topics without lessons too: they hold general talk in place while games are learnt.
+    """
+    practised = ask(model, questions_for(knowledge, "practice", round, seed), seed + round, on_done)
     screened = ask(model, questions_for(knowledge, "screening", round, seed), seed + round, on_done)
-    return Talks(tuple(taught), tuple(screened))
+    return Talks(tuple(practised), tuple(screened))
 
 
 def talk_count(knowledge: Knowledge, round: int, seed: int) -> int:
@@ -64,7 +68,7 @@ def questions_for(knowledge: Knowledge, use: Use, round: int, seed: int) -> list
     """A round's questions for one use, those of topics without lessons only for practice."""
     taught = taught_topics(knowledge)
     counts = {t: QUESTIONS[use] if t in taught else RETAINED * (use == "practice") for t in TOPICS}
-    return [(t, q) for t in TOPICS for q in questions(t, use, round, counts[t], seed)] if taught else []
+    return [(t, q) for t in TOPICS for q in questions(t, use, round, counts[t], seed)]
 
 
 def ask(
@@ -78,15 +82,19 @@ def ask(
 
     A question has the same random numbers wherever it stands, and others each time that it is asked again.
     """
-    answered, times = [], Counter[str]()
-    for topic, question in asked:
-        rules = rules_for(topic, knowledge) if knowledge else ()
-        dice = hashlib.sha256(f"{seed} {times[question]} {question}".encode()).digest()[:8]
+    times, dice = Counter[str](), []
+    for _, question in asked:
+        drawn = hashlib.sha256(f"{seed} {times[question]} {question}".encode()).digest()[:8]
+        dice.append(int.from_bytes(drawn, "big"))
         times[question] += 1
-        answer = model.generate(talk_prompt(question, rules), ANSWER_TOKENS, 1.0, int.from_bytes(dice, "big"))
-        answered.append(PracticeTalk(topic, question, answer))
-        on_done()
-    return answered
+    prompts = [talk_prompt(q, rules_for(topic, knowledge) if knowledge else ()) for topic, q in asked]
+    answers: list[str] = []
+    for start in range(0, len(prompts), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        answers += model.generate_many(prompts[part], ANSWER_TOKENS, 1.0, dice[part])
+        for _ in prompts[part]:
+            on_done()
+    return [PracticeTalk(topic, q, answer) for (topic, q), answer in zip(asked, answers, strict=True)]
 
 
 def talk_prompt(question: str, rules: Sequence[Known] = ()) -> tuple[Message, ...]:

@@ -14,6 +14,7 @@ from oel_server.talks.practise import (
     talk_count,
     talk_prompt,
 )
+from oel_server.teach import answer_items
 from oel_shared.wire import TOPICS, Lesson
 from scripted_model import ScriptedModel
 
@@ -45,10 +46,13 @@ def test_the_current_release_answers_own_questions_at_temperature_1_and_is_told_
     assert [talk.topic for talk in talks.screening] == ["facts"] * QUESTIONS["screening"]
 
 
-def test_without_a_lesson_about_talks_nothing_is_asked():
-    model = Listening()
-    talks = practise_talks(model, knowledge_of(Lesson.of("coin", "right")), 1, 0, lambda: None)
-    assert (talks.practice, talks.screening, model.prompts) == ((), (), [])
+def test_without_a_lesson_about_talks_a_few_of_every_topic_hold_general_talk_in_place():
+    knowledge = knowledge_of(Lesson.of("coin", "right"))
+    talks = practise_talks(Listening(), knowledge, 1, 0, lambda: None)
+    assert [talk.topic for talk in talks.practice] == [topic for topic in TOPICS for _ in range(RETAINED)]
+    assert talks.screening == ()
+    items = answer_items(talks.practice, knowledge, lambda messages: messages[-1].content)
+    assert not any(item.has_lesson for item in items)
 
 
 def test_the_three_uses_ask_different_things():
