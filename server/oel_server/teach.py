@@ -25,6 +25,8 @@ ENOUGH_TURNS = 20
 EXPLORED = 40
 """States of a family that are added from cross-examination: of all games so far, and farther in them than the
 current release gets by itself. With more, too small a part would be its own."""
+HELD_WEIGHT = 4.0
+"""Of a talk that no lesson is about. At 1 general talk moves farther, and games are learnt no better (lab log)."""
 RETOLD = 0.5
 """Weight of an item that only holds what the student does with its lessons."""
 
@@ -76,18 +78,20 @@ def retold(items: Sequence[ChoiceItem]) -> list[ChoiceItem]:
 
 
 def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Render) -> list[AnswerItem]:
-    """The same for talks: the teacher is told the rules for their topic."""
+    """The same for talks: the teacher is told the rules for their topic; where there are none, all is held."""
     from oel_server.learner.items import AnswerItem
 
+    told = [(talk, rules_for(talk.topic, knowledge)) for talk in talks]
     return [
         AnswerItem(
             student=render(talk_prompt(talk.question)),
-            teacher=render(talk_prompt(talk.question, rules_for(talk.topic, knowledge))),
+            teacher=render(talk_prompt(talk.question, rules)),
             answer=talk.answer,
             group=FAMILY,
+            weight=1.0 if rules else HELD_WEIGHT,
             episode=talk.question,
         )
-        for talk in talks
+        for talk, rules in told
     ]
 
 

@@ -16,9 +16,12 @@ from oel_shared.wire import TOPICS, Lesson, Topic
 
 QUESTIONS = {"practice": 12, "screening": 4, "gate": 12}
 """Of a topic with lessons, a round."""
-RETAINED = 3
-"""Questions of each other topic: where no lesson speaks, the student is held to what it was. Without them a
-round on games alone moves general talk twice as far (lab log)."""
+HELD = 8
+"""Questions of each topic without lessons: there the student is held to what it was. Without them, play that is
+learnt gets into general talk: asked about bread, a small model says to take it from the fridge (lab log)."""
+HELD_TOKENS = 32
+HELD_TEMPERATURE = 0.7
+"""What is held in place shall be language: at temperature 1 a small model's answers often are not."""
 AT_ONCE = 8
 """Questions handed to the model together."""
 ANSWER_TOKENS = 96
@@ -35,7 +38,7 @@ class PracticeTalk:
     topic: Topic
     question: str
     answer: str
-    """By the current release, at temperature 1, without lessons."""
+    """By the current release, without lessons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +55,32 @@ NO_TALKS = Talks()
 def practise_talks(model: LanguageModel, knowledge: Knowledge, round: int, seed: int, on_done: Done) -> Talks:
     """Let the current release answer this round's questions, without lessons.
 
-    Those of topics without lessons too: they hold general talk in place while games are learnt.
+    Those of topics without lessons too: they hold general talk in place, whatever is learnt.
     """
-    practised = ask(model, questions_for(knowledge, "practice", round, seed), seed + round, on_done)
-    screened = ask(model, questions_for(knowledge, "screening", round, seed), seed + round, on_done)
-    return Talks(tuple(practised), tuple(screened))
+    dice = seed + round
+    taught = ask(model, questions_for(knowledge, "practice", round, seed), dice, on_done)
+    held = held_questions(knowledge, round, seed)
+    others = ask(model, held, dice, on_done, tokens=HELD_TOKENS, temperature=HELD_TEMPERATURE)
+    screened = ask(model, questions_for(knowledge, "screening", round, seed), dice, on_done)
+    return Talks((*taught, *others), tuple(screened))
 
 
 def talk_count(knowledge: Knowledge, round: int, seed: int) -> int:
     """How many answers `practise_talks` asks for."""
-    return sum(len(questions_for(knowledge, use, round, seed)) for use in ("practice", "screening"))
+    taught = sum(len(questions_for(knowledge, use, round, seed)) for use in ("practice", "screening"))
+    return taught + len(held_questions(knowledge, round, seed))
 
 
 def questions_for(knowledge: Knowledge, use: Use, round: int, seed: int) -> list[tuple[Topic, str]]:
-    """A round's questions for one use, those of topics without lessons only for practice."""
+    """A round's questions for one use, of the topics that lessons are about."""
     taught = taught_topics(knowledge)
-    counts = {t: QUESTIONS[use] if t in taught else RETAINED * (use == "practice") for t in TOPICS}
-    return [(t, q) for t in TOPICS for q in questions(t, use, round, counts[t], seed)]
+    return [(t, q) for t in TOPICS if t in taught for q in questions(t, use, round, QUESTIONS[use], seed)]
+
+
+def held_questions(knowledge: Knowledge, round: int, seed: int) -> list[tuple[Topic, str]]:
+    """A round's questions of all other topics."""
+    taught = taught_topics(knowledge)
+    return [(t, q) for t in TOPICS if t not in taught for q in questions(t, "practice", round, HELD, seed)]
 
 
 def ask(
@@ -77,8 +89,10 @@ def ask(
     seed: int,
     on_done: Done,
     knowledge: Knowledge | None = None,
+    tokens: int = ANSWER_TOKENS,
+    temperature: float = 1.0,
 ) -> list[PracticeTalk]:
-    """Answers to questions at temperature 1; with the rules that apply if `knowledge` is given.
+    """Answers to questions; with the rules that apply if `knowledge` is given.
 
     A question has the same random numbers wherever it stands, and others each time that it is asked again.
     """
@@ -91,7 +105,7 @@ def ask(
     answers: list[str] = []
     for start in range(0, len(prompts), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        answers += model.generate_many(prompts[part], ANSWER_TOKENS, 1.0, dice[part])
+        answers += model.generate_many(prompts[part], tokens, temperature, dice[part])
         for _ in prompts[part]:
             on_done()
     return [PracticeTalk(topic, q, answer) for (topic, q), answer in zip(asked, answers, strict=True)]

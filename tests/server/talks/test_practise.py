@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 
 from made_reports import knowledge_of
 from oel_server.talks.practise import (
+    HELD,
+    HELD_TEMPERATURE,
     QUESTIONS,
-    RETAINED,
     RULES_SHOWN,
+    PracticeTalk,
     ask,
+    held_questions,
     practise_talks,
     questions_for,
     rules_for,
@@ -34,25 +37,36 @@ class Listening(ScriptedModel):
         return f"answer {len(self.prompts)}"
 
 
-def test_the_current_release_answers_own_questions_at_temperature_1_and_is_told_no_rule():
+def test_the_current_release_answers_own_questions_and_is_told_no_rule():
     model, done = Listening(), []
     talks = practise_talks(model, knowledge_of(BRIEFLY), 1, 0, lambda: done.append(1))
-    assert model.temperatures == {1.0}
+    assert model.temperatures == {1.0, HELD_TEMPERATURE}
     assert not any("briefly" in prompt for prompt in model.prompts)
     assert len(done) == talk_count(knowledge_of(BRIEFLY), 1, 0) == len(talks.practice) + len(talks.screening)
     about = [talk.topic for talk in talks.practice]
     assert about.count("facts") == QUESTIONS["practice"]
-    assert all(about.count(topic) == RETAINED for topic in TOPICS if topic != "facts")
+    assert all(about.count(topic) == HELD for topic in TOPICS if topic != "facts")
     assert [talk.topic for talk in talks.screening] == ["facts"] * QUESTIONS["screening"]
 
 
-def test_without_a_lesson_about_talks_a_few_of_every_topic_hold_general_talk_in_place():
+def test_without_a_lesson_about_talks_questions_of_every_topic_hold_general_talk_in_place():
     knowledge = knowledge_of(Lesson.of("coin", "right"))
     talks = practise_talks(Listening(), knowledge, 1, 0, lambda: None)
-    assert [talk.topic for talk in talks.practice] == [topic for topic in TOPICS for _ in range(RETAINED)]
+    assert [talk.topic for talk in talks.practice] == [topic for topic in TOPICS for _ in range(HELD)]
     assert talks.screening == ()
     items = answer_items(talks.practice, knowledge, lambda messages: messages[-1].content)
     assert not any(item.has_lesson for item in items)
+    taught = PracticeTalk("facts", "Where is Oslo?", "In Norway.")
+    (item,) = answer_items([taught], knowledge_of(BRIEFLY), lambda messages: messages[-1].content)
+    assert item.has_lesson
+    assert all(held.weight > item.weight for held in items)
+
+
+def test_a_topic_is_either_taught_or_held():
+    knowledge = knowledge_of(BRIEFLY)
+    taught = {topic for topic, _ in questions_for(knowledge, "practice", 1, 0)}
+    held = {topic for topic, _ in held_questions(knowledge, 1, 0)}
+    assert (taught, held) == ({"facts"}, set(TOPICS) - {"facts"})
 
 
 def test_the_three_uses_ask_different_things():
