@@ -19,6 +19,8 @@ from oel_shared.text_play import MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, Writer, 
 from oel_shared.types import NO_ACTION, State, Trajectory
 
 MARKER = "- EXPERIENCE ITEM:"
+PLACEHOLDER = "<lesson>"
+"""Stands for an item where the form is shown; who copies it wrote nothing."""
 NEW_ITEMS = 2
 """Of one episode, at most."""
 BUDGET_TOKENS = 2048
@@ -112,7 +114,7 @@ def items_in(answer: str) -> tuple[str, ...]:
     # A terminal shall show an item and not obey it.
     lines = ("".join(filter(str.isprintable, line.strip())) for line in spoken(answer).splitlines())
     found = (" ".join(line.removeprefix(MARKER).split()) for line in lines if line.startswith(MARKER))
-    return tuple(dict.fromkeys(item for item in found if item))[:NEW_ITEMS]
+    return tuple(dict.fromkeys(item for item in found if item not in ("", PLACEHOLDER)))[:NEW_ITEMS]
 
 
 def accumulate(
@@ -194,7 +196,7 @@ def _question(trajectory: Trajectory, turns: Sequence[str], chain: Sequence[str]
             f"Write one or at most {NEW_ITEMS} new lessons: rules that also hold in other games of this kind,"
             " where things lie and are called otherwise, not what happened here. Say what to do, and when, in"
             " the words of the commands. Each on one line of this form:",
-            f"{MARKER} <lesson>",
+            f"{MARKER} {PLACEHOLDER}",
         ]
     )
     return (Message("user", text),)

@@ -94,7 +94,7 @@ def propose(author: Author, *episodes: Trajectory, before: Written | None = None
         ),
         ("Take the key. EXPERIENCE ITEM: none", ()),
         (f"As they say: {MARKER} Take the key.", ()),
-        (f"{MARKER}\n{MARKER}   ", ()),
+        (f"{MARKER}\n{MARKER}   \n{MARKER} <lesson>", ()),
         (f"{MARKER} Look.\n{MARKER} Look.", ("Look.",)),
         (f"{MARKER} a\n{MARKER} b\n{MARKER} c", ("a", "b")),
         (f"<think>\n{MARKER} go west\n</think>\n{MARKER} go east", ("go east",)),
