@@ -129,13 +129,13 @@ def cells(plan: Plan, types: tuple[str, ...]) -> Iterator[Cell]:
         types: types of file that the last round is measured in.
     """
     for seed in plan.seeds:
-        yield from _plays(plan, seed, "none", 0)
         if plan.arms:
             yield Cell("first", seed)
         for round in range(1, plan.rounds + 1):
             for arm in plan.arms:
                 yield Cell("experience", seed, arm, round)
                 yield Cell("round", seed, arm, round)
+        yield from _plays(plan, seed, "none", 0)
         for round in range(1, plan.rounds + 1):
             yield from _plays(plan, seed, "each", round)
         yield from _plays(plan, seed, "last", plan.rounds)
