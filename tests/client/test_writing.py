@@ -160,12 +160,8 @@ def test_a_command_without_a_public_word_is_named_only_word_for_word() -> None:
 
 
 def test_only_what_was_written_about_an_episode_names_its_commands() -> None:
-    author = Author(
-        says=lambda asked: f"{MARKER} Go east." if "> go east" in asked else f"{MARKER} Open chest."
-    )
-    proposals, _ = propose(
-        author, episode("go east", "open chest", seed=1), episode("open chest", "go west", seed=2)
-    )
+    author = Author(says=lambda asked: f"{MARKER} {'Open chest' if author.questions[1:] else 'Go east'}.")
+    proposals, _ = propose(author, *(episode("go east", "open chest", seed=seed) for seed in (1, 2)))
     assert proposals == [("go east",), ("open chest",)]
 
 
