@@ -51,6 +51,25 @@ class ScriptedModel:
         return [self.generate(prompt, max_tokens, temperature, seed) for prompt, seed in asked]
 
 
+@dataclass
+class Author(ScriptedModel):
+    """Writes what `says` makes of the question; a token is a word, and a message has five around it."""
+
+    says: Callable[[str], str] = lambda question: ""
+    context_tokens: int = 8192
+    questions: list[str] = field(default_factory=list)
+    settings: list[tuple[int, float, int]] = field(default_factory=list)
+
+    def count_tokens(self, prompt: Sequence[Message]) -> int:
+        return sum(5 + len(message.content.split()) for message in prompt)
+
+    def generate(self, prompt, max_tokens, temperature, seed, top_p=1.0, top_k=0):
+        assert self.count_tokens(prompt) + max_tokens <= self.context_tokens
+        self.questions.append(prompt[-1].content)
+        self.settings.append((max_tokens, temperature, seed))
+        return self.says(self.questions[-1])
+
+
 class Player(ScriptedModel):
     """A scripted model in place of one that llama.cpp runs."""
 

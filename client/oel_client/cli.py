@@ -140,11 +140,13 @@ def extract(
     """
     from oel_client import config as settings
     from oel_client.installation import installed
+    from oel_client.playing import kind_of_play, writer_of
     from oel_client.session import extract_reports, find_lessons
     from oel_client.showing import (
         plain_lessons,
         plain_reports,
         plain_situations,
+        show_chains,
         show_lessons,
         show_reports,
         show_situations,
@@ -163,7 +165,8 @@ def extract(
             else:
                 show_lessons(found, store, now.version)
             return
-        done = extract_reports(folder, store, model, config)
+        writer = writer_of(kind_of_play(folder, config, model), model)
+        done = extract_reports(folder, store, model, config, writer=writer)
     if as_json:
         reports = plain_reports(done.reported)
         facts = {"bytes": sum(r["bytes"] for r in reports), "reports": reports, "withheld": done.withheld}
@@ -171,6 +174,7 @@ def extract(
         show_json({**facts, "release": now.version, "lessons": plain_lessons(done.found)})
         return
     show_lessons(done.found, store, now.version)
+    show_chains(store.chains(now.version))
     show_reports(done.reported, done.withheld, folder)
     show_situations(done.offered)
 
@@ -181,13 +185,13 @@ def lessons(
     release: Annotated[str | None, typer.Option(help="Of another release than the installed one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the lessons found here, with their counts and a turn behind each.
+    """Show the lessons found here, with their counts and a turn behind each, and what the model wrote, if it can.
 
     `--json` prints what `oel eval --lessons` reads.
     """
     from oel_client import config as settings
     from oel_client.installation import installed
-    from oel_client.showing import plain_lessons, show_lessons
+    from oel_client.showing import plain_lessons, show_chains, show_lessons
     from oel_client.store import DeviceStore
     from oel_client.trials import with_trials
     from oel_client.trials_store import TrialStore
@@ -197,11 +201,13 @@ def lessons(
     store, version = DeviceStore(folder), release or installed(folder).version
     found = with_trials(store.lessons(version), TrialStore(folder).tallies(version))
     if as_json:
-        show_json({"release": version, "lessons": plain_lessons(found)})
-    elif found:
+        show_json({"release": version, "lessons": plain_lessons(found), "written": store.chains(version)})
+        return
+    if found:
         show_lessons(found, store, version)
     else:
         show(f"no lessons from {version} yet: run `oel client extract --home {folder}`")
+    show_chains(store.chains(version))
 
 
 @app.command()

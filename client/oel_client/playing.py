@@ -1,4 +1,4 @@
-"""How a device's model plays: by exact choice or in free text, settled once for a model by asking it."""
+"""How a device's model plays and proposes: by choosing or in free text, settled once for a model by asking it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oel_client.config import ClientConfig, base_model
+from oel_client.writing import Author
 from oel_shared import atomic
 from oel_shared.errors import StateError
 from oel_shared.gguf_file import sha256_file
@@ -38,6 +39,11 @@ def kind_of_play(home: Path, config: ClientConfig, model: Writer) -> Kind:
 def policy_of(kind: Kind, model: Writer, seed: int) -> Policy:
     """The player itself; `seed` is of what it writes."""
     return TextPolicy(model, seed) if kind == "text" else ModelPolicy(model)
+
+
+def writer_of(kind: Kind, model: Author) -> Author | None:
+    """Who proposes lessons in writing: a model that also plays so. Others point (`propose`)."""
+    return model if kind == "text" else None
 
 
 def _known(home: Path) -> dict[str, dict[str, Any]]:

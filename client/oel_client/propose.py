@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -50,6 +51,22 @@ PROPOSERS: Mapping[str, Proposer] = {
     "count": every_action,
     "last": last_action,
 }
+
+
+def last_turns(
+    trajectory: Trajectory, characters: int, fits: Callable[[Sequence[str]], bool]
+) -> tuple[str, ...]:
+    """As many of the last turns as fit, each as text: what was seen, then what was done.
+
+    Args:
+        characters: of what was seen, at most.
+        fits: whether these may be shown; where some do, fewer of them do too.
+    """
+    told = tuple(
+        f"{' '.join(turn.state.observation.split())[:characters]}\n> {turn.action}"
+        for turn in trajectory.turns
+    )
+    return told[bisect.bisect_left(range(len(told)), True, key=lambda first: fits(told[first:])) :]
 
 
 def _in_batches(model: LanguageModel, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from oel_client import config as settings
@@ -16,12 +16,13 @@ from oel_client.news import learn_good_news
 from oel_client.outbox import Outbox, utc_now
 from oel_client.privacy import spending
 from oel_client.privacy.reports import private_reports
-from oel_client.propose import PROPOSERS
+from oel_client.propose import PROPOSERS, Proposer
 from oel_client.reporting import Reported, put_reports
 from oel_client.situations import Offered, put_situations
 from oel_client.store import Dealt, DeviceStore
 from oel_client.trials import with_trials
 from oel_client.trials_store import TrialStore
+from oel_client.writing import Author, written_proposals
 from oel_shared.config import check_config
 from oel_shared.environment import Environment
 from oel_shared.environments.content import candidate_seed
@@ -142,20 +143,30 @@ def play_deals(
 
 
 def find_lessons(
-    store: DeviceStore, model: LanguageModel, release: str, home: Path, proposer: str = "model"
+    store: DeviceStore,
+    model: LanguageModel,
+    release: str,
+    home: Path,
+    proposer: str = "model",
+    writer: Author | None = None,
 ) -> tuple[dict[str, int], tuple[Found, ...]]:
-    """Episodes per family and the lessons in them, of a release; talks are a family too. Changes nothing.
+    """Episodes per family and the lessons in them, of a release; talks are a family too.
 
+    Changes nothing but what a writer writes, which is kept.
+
+    Args:
+        proposer: one of `PROPOSERS`.
+        writer: takes the proposer's place: the model, if it can write.
     Raises: StateError if nothing was played and no talk was kept with this release.
     """
     rows = store.trajectories(release)
     families = _by_family(rows)
     good_news = learn_good_news([trajectory for _, trajectory in rows])
-    found = [
-        item
-        for specs, trajectories in families.values()
-        for item in extract(trajectories, model, _public_words(specs), good_news, PROPOSERS[proposer])
-    ]
+    found: list[Found] = []
+    for family, (specs, trajectories) in families.items():
+        public = _public_words(specs)
+        propose = _writing(store, release, family, public, writer) if writer else PROPOSERS[proposer]
+        found += extract(trajectories, model, public, good_news, propose)
     episodes = {family: len(trajectories) for family, (_, trajectories) in families.items()}
     talks, from_talks = chat_lessons(home, model, release)
     if talks:
@@ -167,17 +178,24 @@ def find_lessons(
 
 
 def extract_reports(
-    home: Path, store: DeviceStore, model: LanguageModel, config: ClientConfig, clock: Clock = utc_now
+    home: Path,
+    store: DeviceStore,
+    model: LanguageModel,
+    config: ClientConfig,
+    clock: Clock = utc_now,
+    writer: Author | None = None,
 ) -> Extraction:
     """Extract lessons from the current release's episodes, keep them and put reports into the outbox.
 
     For families in `share_situations` also a batch of situations, held.
 
+    Args:
+        writer: the model, if it proposes in writing (`playing.writer_of`); else it points.
     Raises: StateError if nothing was played with this release; NotInstalled if counts shall be private and OpenDP
         is missing.
     """
     release, private = installed(home).version, private_reports(home, config)
-    episodes, found = find_lessons(store, model, release, home)
+    episodes, found = find_lessons(store, model, release, home, writer=writer)
     found = with_trials(found, TrialStore(home).tallies(release))
     store.replace_lessons(release, found, clock())
     outbox = Outbox(home, clock)
@@ -194,6 +212,18 @@ def _withheld(
     made = {one.report.family for one in reported}
     missing = [name for name in sorted(episodes) if name not in made and config.shares(name) != "never"]
     return tuple(spending.refusal(name, spending.facts(home, config)) for name in missing)
+
+
+def _writing(
+    store: DeviceStore, release: str, family: str, public_words: frozenset[str], writer: Author
+) -> Proposer:
+    """Proposes what the writer names in its items about a release's episodes of one family."""
+
+    def propose(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+        before, keep = store.written(release, family), partial(store.keep_written, release)
+        return written_proposals(trajectories, writer, public_words, before, keep)
+
+    return propose
 
 
 def _by_family(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ def show_lessons(found: Sequence[Found], store: DeviceStore, release: str) -> No
             show(f"    such as {seen}")
     if not found:
         show("no lessons: nothing done in these episodes was followed by good news more often than the rest")
+
+
+def show_chains(chains: Mapping[str, Sequence[str]]) -> None:
+    """What the model wrote and goes on with, by family; it stays here."""
+    for family, items in chains.items():
+        if items:
+            show(f"{family}, in the model's own words, which never leave this device:")
+        for item in items:
+            show(f"    {item}")
 
 
 def plain_reports(reported: Sequence[Reported]) -> list[dict[str, Any]]:

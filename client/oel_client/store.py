@@ -1,7 +1,8 @@
-"""What a device remembers, in `device.db`: its episodes, its lessons, the releases it heard of.
+"""What a device remembers, in `device.db`: its episodes, its lessons, its model's words, the releases it heard of.
 
-An episode is kept as columns and JSON for this machine alone; it has no wire form. Every call is one
-transaction, so that several `oel client` processes may share the folder. The outbox lies in the same file.
+An episode, and what the model wrote about it, is kept as columns and JSON for this machine alone; neither has a
+wire form. Every call is one transaction, so that several `oel client` processes may share the folder. The outbox
+lies in the same file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from oel_client.device_db import transaction
 from oel_client.extract import Cite, Found
 from oel_client.outbox import DATABASE
+from oel_client.writing import Written
 from oel_shared.types import Outcome, State, Trajectory, Turn
 from oel_shared.wire import Evidence, Lesson
 
@@ -29,8 +31,13 @@ _TABLES: dict[str, dict[str, type]] = {
         "release": str, "id": str, "rank": int, "lesson": str, "evidence": str, "cites": str, "found": str,
     },
     "releases": {"version": str, "number": int, "standing": str, "state": str, "changed": str},
+    "written": {"release": str, "family": str, "game": str, "seed": int, "items": str},
+    "chains": {"release": str, "family": str, "items": str},
 }  # fmt: skip
-_KEYS: dict[str, Any] = {"trajectories": "id", "lessons": ("release", "id"), "releases": "version"}
+_KEYS: dict[str, Any] = {
+    "trajectories": "id", "lessons": ("release", "id"), "releases": "version",
+    "written": ("release", "family", "game", "seed"), "chains": ("release", "family"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,32 @@ class DeviceStore:
             for row in rows
         ]
 
+    def keep_written(
+        self, release: str, trajectory: Trajectory, items: Sequence[str], chain: Sequence[str]
+    ) -> None:
+        """Keep what the model wrote about an episode, and its family's chain with it."""
+        where = {"release": release, "family": trajectory.family}
+        row = {**where, "game": trajectory.game, "seed": trajectory.seed, "items": _json(items)}
+        with transaction(self._path) as database:
+            database["written"].upsert(row, pk=_KEYS["written"])
+            database["chains"].upsert({**where, "items": _json(chain)}, pk=_KEYS["chains"])
+
+    def written(self, release: str, family: str) -> Written:
+        """What the model wrote about a release's episodes of a family."""
+        with transaction(self._path) as database:
+            where = ('"release" = ? AND "family" = ?', [release, family])
+            about = {
+                (row["game"], row["seed"]): tuple(json.loads(row["items"]))
+                for row in database["written"].rows_where(*where)
+            }
+        return Written(about, self.chains(release).get(family, ()))
+
+    def chains(self, release: str) -> dict[str, tuple[str, ...]]:
+        """By family, the items that the model goes on with, oldest first."""
+        with transaction(self._path) as database:
+            rows = list(database["chains"].rows_where('"release" = ?', [release], order_by="family"))
+        return {row["family"]: tuple(json.loads(row["items"])) for row in rows}
+
     def note_release(self, version: str, number: int, standing: str, state: ReleaseState, when: str) -> None:
         """Remember a release, or its new state."""
         row = {"version": version, "number": number, "standing": standing, "state": state, "changed": when}
@@ -179,6 +212,10 @@ class DeviceStore:
     def _one(self, sql: str, values: Iterable[object]) -> Any:
         with transaction(self._path) as database:
             return database.execute(sql, list(values)).fetchone()[0]
+
+
+def _json(items: Sequence[str]) -> str:
+    return json.dumps([*items], ensure_ascii=False)
 
 
 def plain_turn(turn: Turn) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class Facts:
     status: Json
     """See `upkeep.status`."""
     learnt: tuple[Learnt, ...]
+    written: Mapping[str, Sequence[str]]
+    """See `DeviceStore.chains`; of the installed release."""
     reports: tuple[Json, ...]
     """See `consent.describe`; newest first."""
     left: tuple[Json, ...]
@@ -119,6 +121,7 @@ def gather(home: Path) -> Facts:
     return Facts(
         status=status,
         learnt=learnt(home),
+        written=DeviceStore(home).chains(status["release"]),
         reports=tuple(consent.describe(home, parcel) for parcel in reversed(parcels)),
         left=tuple(reversed(left)),
         gain=gain_of(manifest) if manifest else None,

@@ -52,6 +52,7 @@ def page(facts: Facts, changes: Changes | None, stand: Stand, said: Said | None)
         style=Markup(STYLE),
         status=facts.status,
         learnt=facts.learnt,
+        written=facts.written,
         held=[one for one in facts.reports if one["state"] == "held"],
         decided=[one for one in facts.reports if one["state"] in ("waiting", "denied")],
         left=facts.left,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from oel_client.propose import last_turns
 from oel_client.store import DeviceStore
 from oel_fleet.experiment.chain import Chain
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, File, Plan, Row
@@ -183,15 +184,7 @@ def transcript(episode: Trajectory | None) -> str:
     if episode is None:
         return "You have not played such a game before."
     ended = "won" if episode.outcome.success else "lost"
-    turns = [
-        f"{' '.join(turn.state.observation.split())[:SEEN_CHARACTERS]}\n> {turn.action}"
-        for turn in episode.turns
-    ]
-    kept: list[str] = []
-    for turn in reversed(turns):
-        if sum(map(len, kept)) + len(turn) > TRAJECTORY_CHARACTERS:
-            break
-        kept.insert(0, turn)
+    kept = last_turns(episode, SEEN_CHARACTERS, lambda turns: sum(map(len, turns)) <= TRAJECTORY_CHARACTERS)
     return "\n".join([f"An earlier game, which you {ended}:", *kept])
 
 

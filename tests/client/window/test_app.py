@@ -10,14 +10,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from made_reports import batch_of, put_situations
+from oel_client.installation import installed
 from oel_client.outbox import Outbox
+from oel_client.store import DeviceStore
 from oel_client.window.app import MAX_FORM_BYTES, Window
 from oel_client.window.background import Background
 from oel_client.window.changes import work_out
 from oel_client.window.guard import FORM
 from oel_shared import wire
 from oel_shared.errors import StateError
-from window_device import EVIL, OTHER, TAUGHT, open_scripted
+from window_device import EVIL, OTHER, TAUGHT, episode, open_scripted
 
 TOKEN = "the-token"
 PAGE = f"/{TOKEN}/"
@@ -75,6 +77,15 @@ def test_what_games_and_manifests_say_is_text_and_never_markup(client):
     assert "<img" not in page
     assert page.count("&lt;script&gt;") > 5
     assert EVIL in unescape(page)
+
+
+def test_the_page_shows_what_the_model_wrote_and_says_that_it_stays(client, device):
+    release = installed(device).version
+    DeviceStore(device).keep_written(release, episode("e" * 32, release), (), ("Take coins.", EVIL))
+    page = client.get(PAGE).text
+    assert "toy, in the model's own words These never leave this device." in words(page)
+    assert "<li>Take coins.</li>" in page
+    assert EVIL not in page
 
 
 @pytest.mark.parametrize(
