@@ -34,10 +34,10 @@ REFERENCE_SECONDS: Mapping[str, float] = {
     "merge": 1.0,
     "practise": 66.0,
     "precheck": 45.0,
-    "distil": 113.0,
+    "distil": 160.0,
     "package": 10.0,
     "screen": 47.0,
-    "gate": 200.0,
+    "gate": 150.0,
     "release": 10.0,
     "update": 1.2,
 }

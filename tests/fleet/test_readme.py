@@ -55,7 +55,7 @@ def test_the_documents_examples_run_as_they_stand(tmp_path: Path) -> None:
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=False,
             )
             assert done.returncode == 0, f"oel {' '.join(words)}\n{done.stdout}{done.stderr}"
