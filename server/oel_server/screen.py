@@ -24,6 +24,9 @@ NEAR = 0.8
 ALIKE = 1.1
 """Downloads of at most so many times the smallest count as equally small: of these the nearest wins."""
 BATCH = 16
+ENOUGH_GAIN = 0.05
+"""Of probability, that the float weights must gain before a share of it is named: of less, what rounding alone
+moves is a large part, and a file seems to keep several times the gain, or to lose it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +124,14 @@ def screen(
 
 
 def survival(before: float | None, after: float | None, exact_gain: float | None) -> float | None:
-    """Which part of the float weights' gain a file keeps; None where they gained nothing or nobody measured it.
+    """Which part of the float weights' gain a file keeps; None below `ENOUGH_GAIN`, or where nobody measured it.
 
     Args:
         before, after: how likely the current release and the file make the teacher's favourites, both in one type:
             rounding alone moves a policy too, so a file is held against what it replaces in the same type.
         exact_gain: the same difference between the unrounded weights.
     """
-    if before is None or after is None or exact_gain is None or exact_gain <= 0:
+    if before is None or after is None or exact_gain is None or exact_gain < ENOUGH_GAIN:
         return None
     return (after - before) / exact_gain
 

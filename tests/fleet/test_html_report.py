@@ -77,6 +77,18 @@ def test_a_report_shows_play_loss_bytes_lessons_candidates_and_gate(recorded_run
     assert text.count("<svg") == 3
 
 
+@pytest.mark.parametrize(("survival", "said"), [(0.871, True), (None, False)])
+def test_what_a_file_keeps_of_the_gain_is_said_where_it_was_measured(
+    recorded_run: Recorded, survival: float | None, said: bool
+) -> None:
+    stages = stages_of(1)
+    stages["screen"]["candidates"][0] |= {"survival": survival}
+    stages["screen"]["picked"] = stages["screen"]["candidates"][0]["name"]
+    text, _ = checked(write_report(recorded_run([stages])))
+    assert (text.count("87.1 %") == 2) is said  # in the sentence and in the table
+    assert ("of what the float weights gained" in text) is said
+
+
 def test_a_report_opens_from_disk_without_scripts_or_anything_fetched(recorded_run: Recorded) -> None:
     text, checker = checked(write_report(recorded_run([stages_of(1)])))
     assert not checker.tags & {"script", "link", "img", "iframe"}

@@ -88,9 +88,14 @@ def test_survival_is_the_part_of_the_exact_gain_that_a_file_keeps():
     assert screen.survival(before=0.2, after=0.1, exact_gain=0.4) == pytest.approx(-0.25)
 
 
-@pytest.mark.parametrize("measured", [(None, 0.5, 0.4), (0.2, None, 0.4), (0.2, 0.5, None), (0.2, 0.5, 0.0)])
+@pytest.mark.parametrize("measured", [(None, 0.5, 0.4), (0.2, None, 0.4), (0.2, 0.5, None), (0.2, 0.5, -0.4)])
 def test_where_nothing_was_gained_or_measured_there_is_no_survival(measured):
     assert screen.survival(*measured) is None
+
+
+def test_of_a_tiny_gain_no_share_is_named():
+    assert screen.survival(before=0.2, after=0.25, exact_gain=0.02) is None
+    assert screen.survival(before=0.2, after=0.25, exact_gain=0.06) == pytest.approx(5 / 6)
 
 
 def test_the_favourite_is_the_told_teachers_and_the_player_is_not_told():
