@@ -37,7 +37,7 @@ class Examined(Frozen):
     """Score gained for each share of its choices that random play gives to what the lesson advises: a slope."""
     effect_low: float
     effect_high: float
-    """The ends of its 95 % interval."""
+    """The ends of its interval, at the confidence `examine.SURE`."""
     good_low: float
     """Lower 95 % bound of how often the score rose soon after random play followed it."""
 

@@ -132,7 +132,7 @@ def test_greedy_generation_takes_the_likeliest_token_and_can_be_repeated(model, 
     assert text == model.generate(prompt, max_tokens=6, temperature=0.0, seed=1)
     tokens = model.tokenize(model.render(prompt), special=True)
     first = int(llama_logits(tiny_llama, tokens)[-1].argmax())
-    assert model.generate(prompt, max_tokens=1, temperature=0.0, seed=0) == model._bytes(first).decode()
+    assert model.generate(prompt, max_tokens=1, temperature=0.0, seed=0) == model._llama.piece(first).decode()
 
 
 def test_a_stream_is_the_generated_text_in_whole_characters(make_tiny):
@@ -256,8 +256,8 @@ def test_the_default_model_scores_as_the_plain_way(smollm2):
 def test_an_answers_next_tokens_add_up_to_its_score_as_a_choice(model):
     question = query("A small room. There is a coin.", "take coin")
     rows = model.next_token_log_probs(question.prompt, "take coin")
-    told = [*model.tokenize("take coin", special=False), model._end_of_turn]
-    assert rows.shape == (len(told), model._vocab_size)
+    told = [*model.tokenize("take coin", special=False), model._llama.end_of_turn]
+    assert rows.shape == (len(told), model._llama.vocab_size)
     np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, atol=1e-4)
     (score,) = model.score([question])
     assert sum(row[token] for row, token in zip(rows, told, strict=True)) == pytest.approx(score[0], abs=1e-4)

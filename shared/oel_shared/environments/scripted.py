@@ -9,10 +9,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from oel_shared.environments.content import candidate_seed, content_hash, split_of
+from oel_shared.environments.capped import CappedEpisode
+from oel_shared.environments.content import content_hash
+from oel_shared.environments.drawing import distinct_games
 from oel_shared.environments.options import CAPS, Option, Values, step_cap
-from oel_shared.errors import UsageError
-from oel_shared.types import Outcome, Split, State
+from oel_shared.types import Outcome, Split
 
 OPTIONS: dict[str, Option] = {"rooms": Option(5, range(2, 51)), **CAPS}
 PATIENCE = 10_000
@@ -84,24 +85,12 @@ class ScriptedEnvironment:
 
         Raises: UsageError if so short a corridor has fewer.
         """
-        if count < 1:
-            raise UsageError(f"{count} games were asked of 'scripted', expected at least 1.")
-        found: dict[str, ScriptedGame] = {}
-        number = last_new = 0
-        while len(found) < count:
-            layout = Layout.draw(int(self._options["rooms"]), candidate_seed(seed, number))
-            content = layout.content
-            if split_of(content) == split and content not in found:
-                turns = step_cap(len(layout.route), self._options)
-                found[content] = ScriptedGame(content, turns, layout)
-                last_new = number
-            number += 1
-            if number - last_new > PATIENCE:
-                raise UsageError(
-                    f"'scripted?rooms={self._options['rooms']}' has {len(found)} distinct games for the split"
-                    f" '{split}', {count} were asked for. Ask for fewer or more rooms."
-                )
-        return list(found.values())
+        rooms = int(self._options["rooms"])
+        return distinct_games(self._drawn, split, count, seed, f"scripted?rooms={rooms}", PATIENCE)
+
+    def _drawn(self, seed: int) -> ScriptedGame:
+        layout = Layout.draw(int(self._options["rooms"]), seed)
+        return ScriptedGame(layout.content, step_cap(len(layout.route), self._options), layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,52 +107,20 @@ class ScriptedGame:
         return ScriptedEpisode(self)
 
 
-class ScriptedEpisode:
+class ScriptedEpisode(CappedEpisode):
     """One running play. See `oel_shared.environment.Episode`."""
 
     def __init__(self, game: ScriptedGame) -> None:
         self._layout = game.layout
-        self._max_turns = game.max_turns
         self._here = game.layout.start
         self._carried: list[str] = []
-        self._outcome: Outcome | None = None
         self._score = 0.0
-        self._state = State(GOAL, self._look(), self._legal())
-
-    @property
-    def state(self) -> State:
-        """What the player sees now; no actions once the episode is over."""
-        return self._state
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """None while the episode runs."""
-        return self._outcome
+        super().__init__(GOAL, self._look(), game.max_turns)
 
     @property
     def score(self) -> float:
         """A half for the key, a half for the chest."""
         return self._score
-
-    def step(self, action: str) -> str:
-        """Take one legal action; returns the feedback.
-
-        Raises: ValueError if the action is not legal now or the episode is over.
-        """
-        if self._outcome is not None:
-            raise ValueError(f"the episode is over: {self._outcome.reason}")
-        if action not in self._state.actions:
-            raise ValueError(f"{action!r} is not legal now; legal: {', '.join(self._state.actions)}")
-        feedback = self._act(action)
-        history = (*self._state.history, action)
-        if self._outcome is None and len(history) >= self._max_turns:
-            self._outcome = Outcome(success=False, reason=f"out of turns ({self._max_turns})")
-        actions = () if self._outcome else self._legal()
-        self._state = State(GOAL, feedback, actions, history)
-        return feedback
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def _act(self, action: str) -> str:
         verb, _, thing = action.partition(" ")

@@ -14,11 +14,12 @@ from typing import Any
 
 from oel_shared.environments import textarena_board as board
 from oel_shared.environments import textarena_module
-from oel_shared.environments.content import candidate_seed, content_hash, split_of
+from oel_shared.environments.capped import CappedEpisode
+from oel_shared.environments.content import content_hash
+from oel_shared.environments.drawing import distinct_games
 from oel_shared.environments.options import Option, Values
 from oel_shared.environments.textarena_board import Rows
-from oel_shared.errors import UsageError
-from oel_shared.types import Outcome, Split, State
+from oel_shared.types import Outcome, Split
 
 OPTIONS: dict[str, Option] = {
     "steps": Option(5, range(1, 1001)),
@@ -72,22 +73,7 @@ class TextArenaEnvironment:
 
         Raises: UsageError if the split has fewer boards; NotInstalled without textarena.
         """
-        if count < 1:
-            raise UsageError(f"{count} games were asked of 'textarena:{self.family}', expected at least 1.")
-        found: dict[str, TextArenaGame] = {}
-        number = last_new = 0
-        while len(found) < count:
-            game = self.drawn(candidate_seed(seed, number))
-            if split_of(game.id) == split and game.id not in found:
-                found[game.id] = game
-                last_new = number
-            number += 1
-            if number - last_new > PATIENCE:
-                raise UsageError(
-                    f"'textarena:{self.family}' has {len(found)} distinct games for the split '{split}',"
-                    f" {count} were asked for. Ask for fewer."
-                )
-        return list(found.values())
+        return distinct_games(self.drawn, split, count, seed, f"textarena:{self.family}", PATIENCE)
 
     def drawn(self, seed: int) -> TextArenaGame:
         """What textarena's generator draws for a seed, of whatever split; boards come again."""
@@ -117,50 +103,20 @@ class TextArenaGame:
         return TextArenaEpisode(self)
 
 
-class TextArenaEpisode:
+class TextArenaEpisode(CappedEpisode):
     """One running play. See `oel_shared.environment.Episode`."""
 
     def __init__(self, game: TextArenaGame) -> None:
-        self._game = game
+        self._every_move = game.every_move
         self._env = copy.deepcopy(game.made)
         self._rows = FAMILIES[game.family].rows
-        self._outcome: Outcome | None = None
         self._score = 0.0
-        self._state = self._seen("", ())
-
-    @property
-    def state(self) -> State:
-        """What the player sees now; no actions once the episode is over."""
-        return self._state
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """None while the episode runs."""
-        return self._outcome
+        super().__init__(GOAL, self._board(), game.max_turns)
 
     @property
     def score(self) -> float:
         """1 if won, as the papers count; nothing for being near."""
         return self._score
-
-    def step(self, action: str) -> str:
-        """Take one legal action; returns the feedback.
-
-        Raises: ValueError if the action is not legal now or the episode is over.
-        """
-        if self._outcome is not None:
-            raise ValueError(f"the episode is over: {self._outcome.reason}")
-        if action not in self._state.actions:
-            raise ValueError(f"{action!r} is not legal now; legal: {', '.join(self._state.actions)}")
-        feedback = self._act(action)
-        history = (*self._state.history, action)
-        if self._outcome is None and len(history) >= self._game.max_turns:
-            self._outcome = Outcome(success=False, reason=f"out of turns ({self._game.max_turns})")
-        self._state = self._seen(feedback, history)
-        return self._state.observation
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def _act(self, action: str) -> str:
         state = self._env.state
@@ -172,14 +128,14 @@ class TextArenaEpisode:
             won = state.rewards[0] == 1
             self._outcome, self._score = Outcome(won, reason), float(won)
             said.append(reason)
-        return " ".join(said)
+        return " ".join(filter(None, [*said, self._board()]))
 
-    def _seen(self, told: str, history: tuple[str, ...]) -> State:
-        rows = self._rows(self._env)
+    def _board(self) -> str:
         # Once won or lost the player hides the hole or the goal that it stands on; nothing is to be chosen.
-        text = f"{told} Board: {board.in_line(rows)}".strip()
-        legal = tuple(board.MOVES) if self._game.every_move else board.changing(rows)
-        return State(GOAL, text, () if self._outcome else legal, history)
+        return f"Board: {board.in_line(self._rows(self._env))}"
+
+    def _legal(self) -> tuple[str, ...]:
+        return tuple(board.MOVES) if self._every_move else board.changing(self._rows(self._env))
 
 
 def _is_said(text: str) -> bool:

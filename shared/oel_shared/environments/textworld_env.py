@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oel_shared.environments.capped import CappedEpisode
 from oel_shared.environments.textworld_families import LOOKS
 from oel_shared.environments.textworld_module import loading, textworld_module
 from oel_shared.errors import OelError
-from oel_shared.types import Outcome, State
+from oel_shared.types import Outcome
 
 _STATUS_LINE = re.compile(r"\n>[ \t]*-= .*\Z", re.DOTALL)
 """The prompt and what the interpreter draws after it: `>      -= Kitchen =-0/1`, score and turns."""
@@ -39,53 +40,30 @@ class TextWorldGame:
         return TextWorldEpisode(self)
 
 
-class TextWorldEpisode:
+class TextWorldEpisode(CappedEpisode):
     """One running play. See `oel_shared.environment.Episode`."""
 
     def __init__(self, game: TextWorldGame) -> None:
-        self._game = game
         self._play = _open(game.file)
         self._now = self._play.reset()
-        self._outcome: Outcome | None = None
         # Not the game's opening text: that holds the objective, which spells the route.
-        self._state = State(game.goal, clean(self._now.description), self._legal())
-
-    @property
-    def state(self) -> State:
-        """What the player sees now; no actions once the episode is over."""
-        return self._state
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """None while the episode runs."""
-        return self._outcome
+        super().__init__(game.goal, clean(self._now.description), game.max_turns)
 
     @property
     def score(self) -> float:
         """Share of the game's maximum score, 0 to 1."""
         return max(0.0, float(self._now.score or 0) / float(self._now.max_score or 1))
 
-    def step(self, action: str) -> str:
-        """Take one legal action; returns the feedback.
-
-        Raises: ValueError if the action is not legal now or the episode is over.
-        """
-        if self._outcome is not None:
-            raise ValueError(f"the episode is over: {self._outcome.reason}")
-        if action not in self._state.actions:
-            raise ValueError(f"{action!r} is not legal now; legal: {', '.join(self._state.actions)}")
-        self._now, _, _ = self._play.step(action)
-        closing = clean(self._now.feedback)
-        feedback = " ".join(_STARS.sub("", closing).split())
-        history = (*self._state.history, action)
-        self._outcome = self._judge(closing, len(history))
-        actions = () if self._outcome else self._legal()
-        self._state = State(self._game.goal, feedback, actions, history)
-        return feedback
-
     def close(self) -> None:
         """End the interpreter."""
         self._play.close()
+
+    def _act(self, action: str) -> str:
+        self._now, _, _ = self._play.step(action)
+        closing = clean(self._now.feedback)
+        if self._now.won or self._now.lost:
+            self._outcome = Outcome(success=bool(self._now.won), reason=closing)
+        return " ".join(_STARS.sub("", closing).split())
 
     def _legal(self) -> tuple[str, ...]:
         """TextWorld's admissible commands without those that change nothing, for every player alike.
@@ -95,13 +73,6 @@ class TextWorldEpisode:
         """
         commands = tuple(self._now.admissible_commands)
         return tuple(c for c in commands if c not in LOOKS) or commands
-
-    def _judge(self, closing: str, turns: int) -> Outcome | None:
-        if self._now.won or self._now.lost:
-            return Outcome(success=bool(self._now.won), reason=closing)
-        if turns >= self._game.max_turns:
-            return Outcome(success=False, reason=f"out of turns ({self._game.max_turns})")
-        return None
 
 
 def _open(file: Path) -> Any:
