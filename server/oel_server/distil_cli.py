@@ -155,14 +155,21 @@ def _answers(
 
 
 def _kept(path: Path, mark: str) -> list[str] | None:
-    """The answers that an earlier run of the same command wrote."""
+    """The answers that an earlier run of the same command wrote; None if there was none.
+
+    Raises: StateError for those of another command, whose steps may still want them, or a damaged file.
+    """
     if not path.exists():
         return None
     try:
         found = _Kept.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise StateError(f"{path} is damaged ({error.error_count()} errors): remove it") from error
-    return list(found.answers) if found.mark == mark else None
+    if found.mark != mark:
+        raise StateError(
+            f"{path} is of another run (weights, items or settings differ): give another --out, or remove it"
+        )
+    return list(found.answers)
 
 
 def _figures(items: Sequence[Item], result: DistilResult, processes: Processes) -> dict[str, Any]:

@@ -83,28 +83,32 @@ def test_answers_that_a_file_lacks_are_written_by_the_weights_that_are_trained(r
 
 def test_a_run_that_goes_on_learns_from_the_answers_it_had(run_oel, server, tmp_path, monkeypatch):
     items, out = lines(tmp_path / "items.jsonl", QUESTION), tmp_path / "out"
-    command = ("server", "distil", "--dir", server, "--items", items, "--answer-tokens", 5, "--out", out)
-    run_oel(*command)
-    first, calls, real = (out / "distil.json").read_bytes(), [], rollout.write_answers
-
-    def other(master, prompts, *rest):
-        calls.append(prompts)
-        return ["other" for _ in real(master, prompts, *rest)]
-
-    monkeypatch.setattr(rollout, "write_answers", other)
-    run_oel(*command)
-    assert (out / "distil.json").read_bytes() == first
-    assert not calls
-    said = run_oel(*command[:-4], 4, *command[-2:], code=StateError.exit_code)
-    assert calls == [["ask"]], "other answers are asked for, so they are written"
-    assert "checkpoint" in said, "and the steps made with the first ones are not gone on from"
+    command = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--answer-tokens")
+    run_oel(*command, 5)
+    learnt, written = (out / "distil.json").read_bytes(), (out / "answers.json").read_bytes()
+    monkeypatch.setattr(rollout, "write_answers", None)
+    run_oel(*command, 5)
+    assert (out / "distil.json").read_bytes() == learnt
+    assert "answers.json is of another run" in run_oel(*command, 4, code=StateError.exit_code)
+    assert (out / "answers.json").read_bytes() == written
     (out / "answers.json").write_text("{")
-    assert "answers.json is damaged" in run_oel(*command, code=StateError.exit_code)
+    assert "answers.json is damaged" in run_oel(*command, 5, code=StateError.exit_code)
 
 
 def test_missing_answers_and_split_weights_are_refused_together(run_oel, server, tmp_path):
     items, out = lines(tmp_path / "items.jsonl", QUESTION, CHOICE), tmp_path / "out"
-    said = run_oel("server", "distil", "--dir", server, "--items", items, "--out", out, "--shard", code=1)
+    said = run_oel(
+        "server",
+        "distil",
+        "--dir",
+        server,
+        "--items",
+        items,
+        "--out",
+        out,
+        "--shard",
+        code=ConfigError.exit_code,
+    )
     assert "1 items of" in said
     assert not out.exists()
 

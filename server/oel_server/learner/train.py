@@ -63,20 +63,24 @@ def distil(
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    with _threads(config.threads):
-        # What is computed again in the backward pass needs the same attention.
-        with on_device(model, device), packed_attention(model), recomputing(model, config.recompute):
-            if config.shard and processes.count > 1:
-                split_weights(model)
-            # Made before any adapter exists, so the teacher is the round-start state and nothing else.
-            objective = Objective.of(master, items, config.top_k)
-            before = _gaps(objective, measured, config.batch_states)
-            weights = _focused(objective, items, weights, config)
-            with lora(model, config.rank, config.alpha, config.seed) as student:
-                goal = replace(objective, forward=config.forward)
-                losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
-                after = _gaps(objective, measured, config.batch_states)
-                update = as_update(student)
+    # What is computed again in the backward pass needs the same attention.
+    with (
+        _threads(config.threads),
+        on_device(model, device),
+        packed_attention(model),
+        recomputing(model, config.recompute),
+    ):
+        if config.shard and processes.count > 1:
+            split_weights(model)
+        # Made before any adapter exists, so the teacher is the round-start state and nothing else.
+        objective = Objective.of(master, items, config.top_k)
+        before = _gaps(objective, measured, config.batch_states)
+        weights = _focused(objective, items, weights, config)
+        with lora(model, config.rank, config.alpha, config.seed) as student:
+            goal = replace(objective, forward=config.forward)
+            losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
+            after = _gaps(objective, measured, config.batch_states)
+            update = as_update(student)
     seconds = time.monotonic() - begun
     groups = _by_group(items, before, after)
     return DistilResult(update, tuple(losses), seconds, _mean(before), _mean(after), groups)
