@@ -118,15 +118,20 @@ def distil(
     lr: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
     recompute: Annotated[bool, typer.Option(help="Gradient checkpointing: slower, less memory.")] = False,
     shard: Annotated[bool, typer.Option(help="Split the weights over the processes (FSDP).")] = False,
+    answer_tokens: Annotated[
+        int, typer.Option(min=1, help="Most tokens of an answer that an item lacks and the model writes.")
+    ] = 96,
     as_json: Json = False,
 ) -> None:
     """Train real weights apart from a round: on a GPU, or on several with `accelerate launch`.
+
+    An item of kind "answer" without its answer gets one from the weights that are trained, before the first step.
 
     Example: `oel server distil --master ./Qwen3-1.7B --items practice.jsonl --out ./run`
     """
     from oel_server import distil_cli
 
-    asked = distil_cli.Asked(master, items, out, update, lr, recompute, shard)
+    asked = distil_cli.Asked(master, items, out, update, lr, recompute, shard, answer_tokens)
     found = distil_cli.run(_round(folder), asked)
     if "candidates" not in found:
         return  # of several processes only the first writes and speaks

@@ -33,6 +33,7 @@ from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
 from oel_shared.types import Split
 
+PRACTICE = "practice.json.zst"
 SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
 """Types that llama.cpp does not repack for the CPU: F16 is 2.4 times faster (docs/lab-log.md)."""
 UNHEEDED = "the precheck saw the model keep it less often when told"
@@ -170,7 +171,7 @@ class Context:
     @property
     def practice_file(self) -> Path:
         """Where the practise stage leaves its plays and prompts."""
-        return self.folder.path / "practice.json.zst"
+        return self.folder.path / PRACTICE
 
     def own_plays(self, number: int) -> Path:
         """Where a round's practise stage leaves what cross-examined the lessons, for later rounds too."""

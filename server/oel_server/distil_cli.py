@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from oel_server.practice_items import Question, answered, read_items
+from oel_server.talks.practise import seeds_of
 from oel_shared import atomic
 from oel_shared.console import say
 from oel_shared.errors import ConfigError, StateError
@@ -18,33 +21,17 @@ from oel_shared.wire import Frozen
 
 if TYPE_CHECKING:
     from oel_server.config import ServerConfig
-    from oel_server.learner import DistilResult
+    from oel_server.learner import DistilConfig, DistilResult, Master
     from oel_server.learner.items import Item
     from oel_server.learner.processes import Processes
     from oel_server.round import Round
 
-UPDATE, CANDIDATES, RESULT = "update.safetensors", "candidates", "distil.json"
-Text = Annotated[str, Field(min_length=1)]
+UPDATE, CANDIDATES, RESULT, ANSWERS = "update.safetensors", "candidates", "distil.json", "answers.json"
 
 
-class _Prompts(Frozen):
-    student: Text
-    teacher: Text
-    group: str = "items"
-    weight: Annotated[float, Field(ge=0)] = 1.0
-
-
-class _Choice(_Prompts):
-    kind: Literal["choice"]
-    choices: Annotated[tuple[Text, ...], Field(min_length=2)]
-
-
-class _Answer(_Prompts):
-    kind: Literal["answer"]
-    answer: Text
-
-
-_LINE: TypeAdapter[_Choice | _Answer] = TypeAdapter(Annotated[_Choice | _Answer, Field(discriminator="kind")])
+class _Kept(Frozen):
+    mark: str
+    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +48,8 @@ class Asked:
     lr: float | None
     recompute: bool
     shard: bool
+    answer_tokens: int
+    """Most tokens of an answer that an item lacks."""
 
 
 def run(ours: Round, asked: Asked) -> dict[str, Any]:
@@ -74,7 +63,8 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
 
     config = ours.config
     processes = joined(config.device)
-    items = read_items(asked.items) if asked.items else _of_round(ours)
+    given: Sequence[Item | Question] = read_items(asked.items) if asked.items else _of_round(ours)
+    _check_writable(given, asked)
     master = load_master(asked.master or ours.base, asked.update, ours.base)
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
@@ -83,6 +73,7 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
 
     with atomic.told_when_full(ours.server, "run the command again"):
         settings = distil_config(config, asked)
+        items = answered(given, _answers(master, given, settings, asked, processes))
         result = distil(master, items, settings, asked.out / "checkpoint", on_step, processes)
         found = _figures(items, result, processes)
         if processes.first:
@@ -90,7 +81,7 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
     return found
 
 
-def distil_config(config: ServerConfig, asked: Asked) -> Any:
+def distil_config(config: ServerConfig, asked: Asked) -> DistilConfig:
     """The training settings of a server, with what was asked for."""
     from oel_server.learner import DistilConfig
 
@@ -106,46 +97,6 @@ def distil_config(config: ServerConfig, asked: Asked) -> Any:
     )
 
 
-def read_items(path: Path) -> list[Item]:
-    """Practice items, one JSON object a line: kind "choice" with choices, or "answer" with an answer.
-
-    Raises: ConfigError for a line that is no item, or two that teach different things for one prompt.
-    """
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): give a file of practice items") from error
-    items = [_item(path, number, line) for number, line in enumerate(lines, 1)]
-    if not items:
-        raise ConfigError(f"{path} holds no practice item: expected one JSON object a line")
-    _check_agreement(path, items)
-    return items
-
-
-def _item(path: Path, number: int, line: str) -> Item:
-    from oel_server.learner import AnswerItem, ChoiceItem
-
-    try:
-        read = _LINE.validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the line"
-        raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
-    fields: Mapping[str, Any] = read.model_dump(exclude={"kind"})
-    return ChoiceItem(**fields) if isinstance(read, _Choice) else AnswerItem(**fields)
-
-
-def _check_agreement(path: Path, items: Sequence[Item]) -> None:
-    taught: dict[str, tuple[int, str]] = {}
-    for number, item in enumerate(items, 1):
-        before, teacher = taught.setdefault(item.student, (number, item.teacher))
-        if teacher != item.teacher:
-            raise ConfigError(
-                f"{path}: items {before} and {number} have the same student prompt and different teachers: "
-                "they contradict each other, keep one"
-            )
-
-
 def _of_round(ours: Round) -> list[Item]:
     from oel_server.learning import check_practice, items_of
 
@@ -158,6 +109,67 @@ def _of_round(ours: Round) -> list[Item]:
     with ExitStack() as models:
         models.push(ours.models)
         return items_of(ours)
+
+
+def _check_writable(items: Sequence[Item | Question], asked: Asked) -> None:
+    missing = sum(isinstance(item, Question) for item in items)
+    if missing and asked.shard:
+        raise ConfigError(
+            f"{missing} items of {asked.items} have no answer, and --shard is for models that no process can run "
+            "whole: give the answers in the file, or leave out --shard"
+        )
+
+
+def _answers(
+    master: Master,
+    items: Sequence[Item | Question],
+    settings: DistilConfig,
+    asked: Asked,
+    processes: Processes,
+) -> list[str]:
+    """What the master answers, untold, where an item lacks an answer; each process writes its share.
+
+    Kept in the folder `asked.out`, as training that goes on from a checkpoint needs the very same answers.
+    """
+    prompts = [item.student for item in items if isinstance(item, Question)]
+    if not prompts:
+        return []
+    from oel_server.learner.compute import on_device, pick_device
+    from oel_server.learner.rollout import write_answers
+
+    told = [master.digest(), settings.seed, asked.answer_tokens, prompts]
+    mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    kept, mine = _kept(asked.out / ANSWERS, mark), slice(processes.rank, None, processes.count)
+    if kept is not None:
+        return kept
+    if processes.first:
+        say(f"distil: writing {len(prompts)} answers")
+    seeds = seeds_of(prompts, settings.seed)
+    with on_device(master.model, pick_device(settings.device)):
+        written = write_answers(master, prompts[mine], asked.answer_tokens, 1.0, seeds[mine])
+    # Nobody gets further before all have looked for kept answers, so either all find them or none.
+    answers = processes.gathered(written)
+    if processes.first:
+        atomic.write_text(asked.out / ANSWERS, json.dumps({"mark": mark, "answers": answers}) + "\n")
+    return answers
+
+
+def _kept(path: Path, mark: str) -> list[str] | None:
+    """The answers that an earlier run of the same command wrote; None if there was none.
+
+    Raises: StateError for those of another command, whose steps may still want them, or a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = _Kept.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StateError(f"{path} is damaged ({error.error_count()} errors): remove it") from error
+    if found.mark != mark:
+        raise StateError(
+            f"{path} is of another run (weights, items or settings differ): give another --out, or remove it"
+        )
+    return list(found.answers)
 
 
 def _figures(items: Sequence[Item], result: DistilResult, processes: Processes) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oel_server.choose import cross_examined
-from oel_server.context import UNHEEDED, Context
+from oel_server.context import PRACTICE, UNHEEDED, Context
 from oel_server.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
 from oel_server.knowledge import Examined, Knowledge
 from oel_server.practise import PLAYS_PER_GAME as TRIES
+from oel_server.practise import PracticePrompt
 from oel_server.precheck import Precheck
-from oel_server.records import load_played, save_played, save_practice
-from oel_server.stages import Json
+from oel_server.records import load_played, load_prompts, save_played, save_practice
+from oel_server.stages import Json, RoundFolder
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
 from oel_server.teach import answer_items, distil_items, explored, follow_rates, retold, teacher_hints
@@ -182,12 +183,20 @@ def items_of(round: Context) -> list[Item]:
     """What a round whose precheck has ended teaches."""
     practice, knowledge, render = round.practice(), round.knowledge(), round.load_current().render
     met = explored(_own_plays(round, round.folder.number), practice, knowledge, round.config.seed)
-    choices = distil_items([*practice.prompts, *met], knowledge, render)
+    choices = distil_items([*practice.prompts, *practised_before(round), *met], knowledge, render)
     return [
         *choices,
         *(retold(choices) if round.config.states == "moved" else []),
         *answer_items(practice.talks.practice, knowledge, render),
     ]
+
+
+def practised_before(round: Context) -> list[PracticePrompt]:
+    """What earlier rounds practised with the same weights: a round that released nothing leaves its states."""
+    now = _played_with(round)
+    folders = [RoundFolder(round.server, n) for n in range(1, round.folder.number)]
+    same = [one for one in folders if now.items() <= (one.result("practise") or {}).items()]
+    return [prompt for one in same for prompt in load_prompts(one.path / PRACTICE)]
 
 
 def distil(round: Context) -> Json:

@@ -44,6 +44,11 @@ def load_practice(path: Path, games: Mapping[str, Game]) -> Practice:
     )
 
 
+def load_prompts(path: Path) -> tuple[PracticePrompt, ...]:
+    """The prompts for the learner alone of what `save_practice` wrote."""
+    return tuple(_prompt(p) for p in _unpacked(path)["prompts"])
+
+
 def save_played(path: Path, played: Sequence[Played]) -> None:
     """Write plays of the server's own games."""
     atomic.write_bytes(path, _packed([asdict(p) for p in played]))

@@ -1,8 +1,8 @@
-"""TRL's side of the bar `distil-speed`: its SDFT trainer, which distils a model told more into itself untold.
+"""TRL's side of `distil-speed` and `gpu`: its SDFT trainer, which distils a model told more into itself untold.
 
 Set to what our learner does: reverse KL over the student's top k with a tail bucket, the frozen base as teacher
 (the LoRA switched off), one answer a prompt. The loop, the optimiser, clipping, padding, rollout and the two
-forward passes are TRL's and transformers' own.
+forward passes are TRL's and transformers' own. On a GPU the frozen weights are in bf16, as is usual with TRL.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import torch
-from _distil_side import memory_mb, ready, timed
+from _distil_side import master_of, peak_mb, ready, timed
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
@@ -26,17 +26,19 @@ from trl.trainer.utils import selective_log_softmax
 
 from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import DistilConfig
-from oel_server.learner.master import load_master
 
 MANY_STEPS = 1_000
 
 
 def trls(job: dict[str, Any], exchange: Callable[[dict[str, float]], None]) -> None:
     """TRL's own training loop; each step waits until it is asked for."""
-    master = load_master(Path(job["model"]), None)
-    # The weights are float32 by now, but transformers remembers the file that they came from.
-    del master.model.hf_quantizer, master.model.config.quantization_config
-    master.model.is_quantized = False
+    master, device = master_of(job), torch.device(job["device"])
+    if "model" in job:
+        # The weights are float32 by now, but transformers remembers the file that they came from.
+        del master.model.hf_quantizer, master.model.config.quantization_config
+        master.model.is_quantized = False
+    if device.type == "cuda":
+        master.model.bfloat16()
     tokenizer = master.tokenizer
     tokenizer.padding_side = "left"
     config = DistilConfig()
@@ -48,8 +50,8 @@ def trls(job: dict[str, Any], exchange: Callable[[dict[str, float]], None]) -> N
         told = [[*ids, tokenizer.eos_token_id] for ids in told]
     settings = SDFTConfig(
         output_dir=str(Path(job["folder"]) / f"trl-{os.getpid()}"),
-        use_cpu=True,
-        bf16=isinstance(bf16_products(torch.device("cpu")), torch.autocast),
+        use_cpu=device.type == "cpu",
+        bf16=isinstance(bf16_products(device), torch.autocast),
         gradient_checkpointing=job["checkpointing"],
         per_device_train_batch_size=len(rows),
         max_steps=MANY_STEPS,
@@ -86,7 +88,7 @@ def trls(job: dict[str, Any], exchange: Callable[[dict[str, float]], None]) -> N
     trainer.teacher_context_builder = Rendered(trainer)
     trainer.told = told
     trainer.choices = [len(item["choices"]) for item in job["items"]] if job["level"] == "choice" else None
-    trainer.add_callback(Waits(trainer, exchange))
+    trainer.add_callback(Waits(trainer, exchange, device))
     trainer.train()
 
 
@@ -109,7 +111,7 @@ class Beside(SDFTTrainer):  # type: ignore[misc]
     def _generate(self, prompt_ids: list[list[int]]) -> Any:
         if self.told is not None:
             return prompt_ids, self.told
-        with timed(self.writing, "rollout"):
+        with timed(self.writing, "rollout", self.accelerator.device):
             return super()._generate(prompt_ids)
 
     def _compute_self_distillation_loss(self, model: Any, inputs: Any, logits: Any) -> Any:
@@ -133,17 +135,19 @@ class Beside(SDFTTrainer):  # type: ignore[misc]
 class Waits(TrainerCallback):  # type: ignore[misc]
     """Times a step from its beginning, rollout included, to after the optimiser."""
 
-    def __init__(self, trainer: Beside, exchange: Callable[[dict[str, float]], None]) -> None:
-        self.trainer, self.exchange = trainer, exchange
+    def __init__(
+        self, trainer: Beside, exchange: Callable[[dict[str, float]], None], device: torch.device
+    ) -> None:
+        self.trainer, self.exchange, self.device = trainer, exchange, device
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         if not hasattr(self, "clock"):
-            self.exchange(ready())
+            self.exchange(ready(self.device))
         self.trainer.writing = {}
-        self.clock = timed(self.trainer.writing, "step")
+        self.clock = timed(self.trainer.writing, "step", self.device)
         self.clock.__enter__()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.clock.__exit__(None, None, None)
         found = self.trainer.writing
-        self.exchange(found | {"loss": self.trainer.seen, "peak_mb": memory_mb("VmHWM")})
+        self.exchange(found | {"loss": self.trainer.seen, "peak_mb": peak_mb(self.device)})

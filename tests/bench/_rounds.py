@@ -21,6 +21,8 @@ ENVIRONMENTS = (
     "textworld:treasure_hunter?level=2",
 )
 ROUNDS, PLAYS = 5, 256
+GATE_GAMES = 48
+"""A family: enough to tell a later round's gain of eight points from chance; a sure one ends after a third."""
 Plays = Mapping[Key, Sequence[One]]
 
 
@@ -36,7 +38,7 @@ def run_experiment(rows: Sequence[str]) -> Experiment:
     """Run what is missing of these rows."""
     given = {
         "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
-        "types": False,
+        "types": False, "gate_games": GATE_GAMES,
     }  # fmt: skip
     ours = open_experiment(RUN, given)
     ours.run()

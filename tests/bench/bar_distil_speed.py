@@ -22,21 +22,19 @@ loaded, read from the kernel. The loss of the first step must agree to `LOSS_TOL
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
+from _sides import Figures, compared, side
 
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, default_model_path
 from oel_shared.environments.registry import open_environment
@@ -66,56 +64,6 @@ WORDS = (
     "paper",
     "table",
 )
-
-Figures = dict[str, float]
-
-
-class Side:
-    """A process that does a step when asked."""
-
-    def __init__(self, job: dict[str, Any], folder: Path) -> None:
-        path = folder / f"{job['side']}-{job['level']}-{job['rollout']}-{job['checkpointing']}.json"
-        path.write_text(json.dumps(job | {"folder": str(folder)}))
-        here = Path(__file__).parent
-        self._process = subprocess.Popen(
-            [sys.executable, str(here / "_distil_side.py"), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=sys.stderr,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(job["threads"])},
-        )
-        self.ready: Figures = self._read()
-
-    def step(self) -> Figures:
-        """What one step took, in seconds and MB."""
-        assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> Figures:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit(f"a side of the bar ended with code {self._process.wait()}; see above")
-        found: Figures = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def side(job: dict[str, Any], folder: Path) -> Iterator[Side]:
-    """A side that is ended with the block."""
-    running = Side(job, folder)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 def states(specs: Sequence[str], count: int, seed: int) -> list[State]:
@@ -198,37 +146,16 @@ def measure(jobs: dict[str, dict[str, Any]], repeats: int, folder: Path) -> dict
     return found
 
 
-def seconds(reading: Figures) -> float:
-    """A step of either side, all that belongs to it included."""
-    return (
-        reading["step"]
-        if "step" in reading
-        else sum(reading.get(x, 0.0) for x in ("rollout", "teacher", "student"))
-    )
-
-
 def judged(level: str, found: dict[str, list[Figures]]) -> dict[str, Any]:
     """The figures of a level and whether they reach its goals."""
-    ours, theirs = found["ours"], found["trl"]
-    pairs = list(zip(ours[1:], theirs[1:], strict=True))
-    losses = [ours[0]["loss"], theirs[0]["loss"]]
-    ratio = statistics.median(seconds(trl) / seconds(our) for our, trl in pairs)
-    reused = statistics.median(seconds(trl) / our["student"] for our, trl in pairs)
-    peaks = {name: of[-1]["peak_mb"] for name, of in found.items()}
+    figures = compared(found)
+    losses, peaks = figures["losses"], figures["peak_mb"]
     # Where each side trains on answers of its own there is no loss to compare; the level before did.
     equal = level == "rollout" or abs(losses[0] - losses[1]) <= LOSS_TOLERANCE * abs(losses[1])
-    return {
-        "ratio": round(ratio, 2),
+    return figures | {
         "goal": GOALS[level],
-        "reused": round(reused, 2),
-        "seconds": {
-            name: round(statistics.median(map(seconds, of[1:])), 3)
-            for name, of in {"ours": ours, "trl": theirs}.items()
-        },
-        "losses": losses,
         "equal_loss": equal,
-        "peak_mb": {name: round(mb) for name, mb in peaks.items()},
-        "reached": equal and ratio >= GOALS[level] and peaks["ours"] < peaks["trl"],
+        "reached": equal and figures["ratio"] >= GOALS[level] and peaks["ours"] < peaks["trl"],
         "readings": found,
     }
 
@@ -251,6 +178,7 @@ def main() -> None:
             }
         common = {
             "model": str(path),
+            "device": "cpu",
             "threads": threads,
             "rank": RANK,
             "answer_tokens": tokens,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -98,3 +100,83 @@ def test_both_sides_of_the_bar_against_trl_run_and_find_the_same_loss(
         "token",
         "rollout",
     }
+
+
+@pytest.fixture
+def bar_gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import bar_gpu
+
+    return bar_gpu
+
+
+def test_without_a_gpu_its_bar_says_that_it_was_not_run(
+    bar_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("DEVICE", raising=False)
+    monkeypatch.setenv("SHAPES", "tiny")
+    with pytest.raises(SystemExit) as ended:
+        bar_gpu.main()
+    said = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0
+    assert said[0].startswith("not run: torch sees no CUDA GPU")
+    assert json.loads(said[-1])["run"] is False
+
+
+def figures_on_a_card(tokens: float, equal: bool = True, share: float = 0.4) -> dict[str, Any]:
+    beside = {
+        "tokens_a_second": {"ours": 30_000, "trl": 20_000},
+        "ratio": 1.5,
+        "peak_mb": {"ours": 12_000, "trl": 24_000},
+        "equal_loss": equal,
+    }
+    gaps = {"gap_before": 2.0, "gap_after": 1.0}
+    return {"tokens_a_second": tokens, "share_of_product": share, "beside": beside, **gaps}
+
+
+def test_each_card_has_one_table_in_the_results_that_a_later_run_replaces(
+    bar_gpu: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "results.md"
+    for card, tokens in (("Card A", 41_000.0), ("Card B", 52_000.0), ("Card A", 63_000.0)):
+        found = {"Qwen3-4B": figures_on_a_card(tokens)}
+        bar_gpu.publish(bar_gpu.table(card, found), f"bar gpu, {card}", page)
+    text = page.read_text()
+    assert text.count("### A token-level step on") == 2
+    assert "| Qwen3-4B | 63,000 | 40 % | 30,000 | 20,000 | 1.50 | 12.6 | 25.2 |" in text
+    assert "52,000" in text
+    assert "41,000" not in text
+
+
+def test_a_gpus_steps_must_be_fast_and_lose_what_trl_loses(bar_gpu: ModuleType) -> None:
+    import torch
+
+    card, cpu = torch.device("cuda"), torch.device("cpu")
+    slow, apart = figures_on_a_card(1.0, share=0.1), figures_on_a_card(1.0, equal=False)
+    assert bar_gpu.is_good("tiny", figures_on_a_card(1.0), card)
+    assert not bar_gpu.is_good("tiny", slow, card)
+    assert bar_gpu.is_good("tiny, computed again", slow, card)
+    assert bar_gpu.is_good("tiny", slow, cpu)
+    assert not bar_gpu.is_good("tiny", apart, cpu)
+
+
+@pytest.mark.slow
+def test_the_bar_of_a_gpu_runs_beside_trl_without_one_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed: pip install 'edge-oel[dev]'")
+    for name, value in {"DEVICE": "cpu", "SHAPES": "tiny", "STEPS": "5"}.items():
+        monkeypatch.setenv(name, value)
+    page = FOLDER.parents[1] / "docs" / "results.md"
+    before = page.read_bytes() if page.exists() else None
+    verdict = run.run_bar(run.find_bars()["gpu"])
+    said = capfd.readouterr().out
+    assert verdict.passed
+    assert "card: none, device cpu" in said
+    assert list(verdict.figures["found"]) == ["tiny", "tiny, computed again"]
+    for found in verdict.figures["found"].values():
+        assert found["beside"]["equal_loss"]
+        assert all(tokens > 0 for tokens in found["beside"]["tokens_a_second"].values())
+    assert (page.read_bytes() if page.exists() else None) == before

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from oel_server.distil_cli import Asked, read_items, run
-from oel_server.learner import Update
+from oel_server.distil_cli import Asked, run
+from oel_server.learner import Update, rollout
+from oel_server.practice_items import read_items
 from oel_shared.errors import ConfigError, ModelFileError, StateError
 from tiny_models import Shape, write_tiny
 
@@ -62,6 +63,56 @@ def test_items_of_a_file_become_an_update_and_candidates(run_oel, server, tmp_pa
     assert any((more.deltas[n] - first.deltas[n]).abs().max() > 0 for n in first.deltas)
 
 
+QUESTION = {key: value for key, value in ANSWER.items() if key != "answer"}
+
+
+def test_answers_that_a_file_lacks_are_written_by_the_weights_that_are_trained(run_oel, server, tmp_path):
+    asked = ({**QUESTION, "weight": 2.0}, CHOICE, ANSWER | {"student": "tell"}, QUESTION)
+    items, out = lines(tmp_path / "items.jsonl", *asked), tmp_path / "out"
+    command = ("server", "distil", "--dir", server, "--items", items, "--answer-tokens", 5, "--json", "--out")
+    found = json.loads(run_oel(*command, out))
+    written = json.loads((out / "answers.json").read_text())["answers"]
+    assert (found["items"], found["taught"]) == (4, 4)
+    assert len(set(written)) == 2, "asked twice, answered with other dice"
+    # By the weights that an update has moved, other answers.
+    update = ("--update", out / "update.safetensors")
+    run_oel(*command, tmp_path / "more", *update)
+    more = json.loads((tmp_path / "more" / "answers.json").read_text())["answers"]
+    assert more != written
+
+
+def test_a_run_that_goes_on_learns_from_the_answers_it_had(run_oel, server, tmp_path, monkeypatch):
+    items, out = lines(tmp_path / "items.jsonl", QUESTION), tmp_path / "out"
+    command = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--answer-tokens")
+    run_oel(*command, 5)
+    learnt, written = (out / "distil.json").read_bytes(), (out / "answers.json").read_bytes()
+    monkeypatch.setattr(rollout, "write_answers", None)
+    run_oel(*command, 5)
+    assert (out / "distil.json").read_bytes() == learnt
+    assert "answers.json is of another run" in run_oel(*command, 4, code=StateError.exit_code)
+    assert (out / "answers.json").read_bytes() == written
+    (out / "answers.json").write_text("{")
+    assert "answers.json is damaged" in run_oel(*command, 5, code=StateError.exit_code)
+
+
+def test_missing_answers_and_split_weights_are_refused_together(run_oel, server, tmp_path):
+    items, out = lines(tmp_path / "items.jsonl", QUESTION, CHOICE), tmp_path / "out"
+    said = run_oel(
+        "server",
+        "distil",
+        "--dir",
+        server,
+        "--items",
+        items,
+        "--out",
+        out,
+        "--shard",
+        code=ConfigError.exit_code,
+    )
+    assert "1 items of" in said
+    assert not out.exists()
+
+
 def test_without_a_rounds_precheck_there_is_nothing_to_learn_from(run_oel, server, tmp_path):
     said = run_oel("server", "distil", "--dir", server, "--out", tmp_path / "out", code=1)
     assert "no finished precheck" in said
@@ -87,7 +138,7 @@ def test_items_that_cannot_be_learnt_from_are_refused_by_line(tmp_path, items, s
 def test_what_a_round_left_teaches_apart_from_the_round(tmp_path):
     made = small_server(tmp_path / "small")
     ours, out = made.round(), tmp_path / "out"
-    asked = Asked(None, None, out, made.server / "masters" / "r1.safetensors", None, True, False)
+    asked = Asked(None, None, out, made.server / "masters" / "r1.safetensors", None, True, False, 96)
     with pytest.raises(StateError, match="no finished precheck"):
         run(ours, asked)
     from oel_server import learning

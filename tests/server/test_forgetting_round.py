@@ -12,6 +12,7 @@ from made_reports import put, report_of
 from oel_fleet.in_process import InProcessTransport
 from oel_fleet.prose import sentence
 from oel_server import releases
+from oel_server.forgetting.prompts import chat_prompts, instructions
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import RoundFolder, open_round
@@ -26,15 +27,19 @@ WELL = "Yes it is wide and blue!"
 OTHER = "elsewhere:Elsewhere"
 
 
+CHECKED = {*chat_prompts(), *(one.text for one in instructions())}
+
+
 @dataclass
 class Talker(Player):
     """Plays as it is told, says one thing, and holds a chance for the first of two tokens."""
 
     chance: float = 0.5
-    talks: int = 0
+    checked: int = 0
 
     def generate(self, prompt, max_tokens, temperature, seed):
-        self.talks += 1
+        # Practice asks too, other things.
+        self.checked += prompt[-1].content in CHECKED
         return self.reply
 
     def next_token_log_probs(self, prompt, answer):
@@ -118,7 +123,7 @@ def test_a_candidate_that_plays_no_better_is_not_asked_at_all(world):
     world.candidate = {"weigh": heeds_hints}
     assert "not surely better" in world.round()["reason"]
     assert "forgetting" not in world.gate()
-    assert all(model.talks == 0 for model in world.opened)
+    assert all(model.checked == 0 for model in world.opened)
 
 
 def test_another_game_played_worse_is_refused(world, monkeypatch):
@@ -141,7 +146,7 @@ def test_the_base_is_asked_once_for_all_rounds(world):
     assert {file.name: file.read_bytes() for file in (world.server / "forgetting").iterdir()} == kept
     bases = [model for model in world.opened if model.reply == WELL]
     assert bases
-    assert not any(model.talks for model in bases)
+    assert not any(model.checked for model in bases)
 
 
 class Elsewhere:

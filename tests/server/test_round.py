@@ -15,15 +15,18 @@ from made_reports import put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_fleet.in_process import InProcessTransport
-from oel_server import releases
+from oel_server import learning, releases
+from oel_server.context import PRACTICE
 from oel_server.inbox import Inbox
 from oel_server.practise import Practice, PracticePrompt
+from oel_server.records import load_prompts
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import STAGES, RoundFolder, open_round
 from oel_shared import wire
 from oel_shared.errors import StateError
 from oel_shared.gguf_file import sha256_file
+from oel_shared.prompts import prompt
 from oel_shared.types import State
 from scripted_model import Player, heeds_hints, obeys
 
@@ -267,6 +270,28 @@ def test_a_candidate_that_plays_no_better_is_not_released(world):
     assert not any((home / NOTICE).exists() for home in world.homes.values())
     assert world.states() == ["acknowledged"] * 2
     assert not list((world.server / "rounds" / "0001" / "candidates").iterdir())
+
+
+def test_what_a_round_without_a_release_practised_is_trained_on_again(world):
+    world.device_reports(10, 11)
+    world.candidates_play = heeds_hints
+    assert not world.round().run()["released"]
+    world.device_reports(10, 11, supports=17)
+    second = world.round()
+    second.run()
+    earlier = load_prompts(world.server / "rounds" / "0001" / PRACTICE)
+    assert learning.practised_before(second) == list(earlier) != []
+    trained_on = {item.student for item in learning.items_of(second)}
+    assert {second.load_current().render(prompt(p.state)) for p in earlier} <= trained_on
+
+
+def test_what_another_release_practised_is_not_trained_on(world, tiny_llama):
+    world.device_reports(10, 11)
+    assert world.round().run()["released"]
+    world.device_reports(10, 11, supports=17)
+    second = world.round()
+    second.run()
+    assert learning.practised_before(second) == []
 
 
 @pytest.mark.usefixtures("unlearnable")

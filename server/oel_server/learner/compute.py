@@ -64,6 +64,18 @@ def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Ite
             layer.weight = master
 
 
+@contextmanager
+def on_device(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+    """Within it the model computes on a device, as `cast_once` leaves it; at the end it is home as it was."""
+    home = model.device
+    try:
+        with cast_once(model, device):
+            model.to(device)
+            yield
+    finally:
+        model.to(home)
+
+
 def _feeding(block: Any) -> Iterator[torch.nn.Module]:
     """The norms of a block that feed linear layers; Gemma also has some after them, which feed the sum."""
     yield block.input_layernorm

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from oel_server.learner.compute import DeviceName, bf16_products, pick_device
 from oel_server.learner.master import Master
 from oel_server.learner.packing import answer_states, score_states
+from oel_server.learner.rollout import write_answers
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 
 
@@ -19,7 +19,7 @@ class TorchModel:
     Args:
         master: its model is moved to the device and stays there.
         render: the chat template, generation prompt included.
-        batch_tokens: tokens in one forward pass; bounds memory.
+        batch_tokens: tokens in one forward pass, or in the cache of answers written together; bounds memory.
     """
 
     def __init__(
@@ -51,28 +51,10 @@ class TorchModel:
             logits_TV = self._master.model.get_output_embeddings()(hidden_TD)
         return torch.log_softmax(logits_TV.float(), -1).double().cpu().numpy()
 
-    @torch.no_grad()
     def generate(self, prompt: Sequence[Message], max_tokens: int, temperature: float, seed: int) -> str:
         """The assistant's answer as text, at most `max_tokens` tokens; greedy at temperature 0."""
-        tokenizer, model = self._master.tokenizer, self._master.model
-        dice = torch.Generator().manual_seed(seed)
-        fed = list(tokenizer(self._render(prompt), add_special_tokens=False).input_ids)
-        cache: Any = None
-        answer: list[int] = []
-        while len(answer) < max_tokens:
-            with bf16_products(self._device):
-                out = model(torch.tensor([fed], device=self._device), past_key_values=cache, use_cache=True)
-            cache, logits_V = out.past_key_values, out.logits[0, -1].float().cpu()
-            if temperature > 0:
-                chances_V = torch.softmax(logits_V / temperature, 0)
-                token = int(torch.multinomial(chances_V, 1, generator=dice))
-            else:
-                token = int(logits_V.argmax())
-            if token == tokenizer.eos_token_id:
-                break
-            answer.append(token)
-            fed = [token]
-        return str(tokenizer.decode(answer))
+        (answer,) = self.generate_many([prompt], max_tokens, temperature, [seed])
+        return answer
 
     def generate_many(
         self,
@@ -81,6 +63,6 @@ class TorchModel:
         temperature: float,
         seeds: Sequence[int],
     ) -> list[str]:
-        """See `LanguageModel.generate_many`; one after the other."""
-        asked = zip(prompts, seeds, strict=True)
-        return [self.generate(prompt, max_tokens, temperature, seed) for prompt, seed in asked]
+        """See `LanguageModel.generate_many` and `rollout.write_answers`."""
+        rendered = [self._render(prompt) for prompt in prompts]
+        return write_answers(self._master, rendered, max_tokens, temperature, seeds, self._batch_tokens)

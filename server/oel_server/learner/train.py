@@ -21,7 +21,7 @@ from torch import Tensor
 from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.attention import packed_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
-from oel_server.learner.compute import cast_once, pick_device, recomputing
+from oel_server.learner.compute import on_device, pick_device, recomputing
 from oel_server.learner.focus import focused
 from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
@@ -57,30 +57,30 @@ def distil(
     Raises: StateError if no item carries a lesson, the checkpoint is of another run, or a loss is not finite;
         ConfigError for a device that is not there.
     """
-    begun, home, model = time.monotonic(), master.model.device, master.model
+    begun, model = time.monotonic(), master.model
     device = pick_device(config.device)
     items, weights = _weighted(items, config.retention)
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    with _threads(config.threads):
-        try:
-            # What is computed again in the backward pass needs the same attention.
-            with cast_once(model, device), packed_attention(model), recomputing(model, config.recompute):
-                model.to(device)
-                if config.shard and processes.count > 1:
-                    split_weights(model)
-                # Made before any adapter exists, so the teacher is the round-start state and nothing else.
-                objective = Objective.of(master, items, config.top_k)
-                before = _gaps(objective, measured, config.batch_states)
-                weights = _focused(objective, items, weights, config)
-                with lora(model, config.rank, config.alpha, config.seed) as student:
-                    goal = replace(objective, forward=config.forward)
-                    losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
-                    after = _gaps(objective, measured, config.batch_states)
-                    update = as_update(student)
-        finally:
-            model.to(home)
+    # What is computed again in the backward pass needs the same attention.
+    with (
+        _threads(config.threads),
+        on_device(model, device),
+        packed_attention(model),
+        recomputing(model, config.recompute),
+    ):
+        if config.shard and processes.count > 1:
+            split_weights(model)
+        # Made before any adapter exists, so the teacher is the round-start state and nothing else.
+        objective = Objective.of(master, items, config.top_k)
+        before = _gaps(objective, measured, config.batch_states)
+        weights = _focused(objective, items, weights, config)
+        with lora(model, config.rank, config.alpha, config.seed) as student:
+            goal = replace(objective, forward=config.forward)
+            losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
+            after = _gaps(objective, measured, config.batch_states)
+            update = as_update(student)
     seconds = time.monotonic() - begun
     groups = _by_group(items, before, after)
     return DistilResult(update, tuple(losses), seconds, _mean(before), _mean(after), groups)

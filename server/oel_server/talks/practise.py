@@ -96,11 +96,7 @@ def ask(
 
     A question has the same random numbers wherever it stands, and others each time that it is asked again.
     """
-    times, dice = Counter[str](), []
-    for _, question in asked:
-        drawn = hashlib.sha256(f"{seed} {times[question]} {question}".encode()).digest()[:8]
-        dice.append(int.from_bytes(drawn, "big"))
-        times[question] += 1
+    dice = seeds_of([question for _, question in asked], seed)
     prompts = [talk_prompt(q, rules_for(topic, knowledge) if knowledge else ()) for topic, q in asked]
     answers: list[str] = []
     for start in range(0, len(prompts), AT_ONCE):
@@ -109,6 +105,16 @@ def ask(
         for _ in prompts[part]:
             on_done()
     return [PracticeTalk(topic, q, answer) for (topic, q), answer in zip(asked, answers, strict=True)]
+
+
+def seeds_of(questions: Sequence[str], seed: int) -> list[int]:
+    """A seed for the answer to each question: its own wherever it stands, another each time it is asked."""
+    times, seeds = Counter[str](), []
+    for question in questions:
+        drawn = hashlib.sha256(f"{seed} {times[question]} {question}".encode()).digest()[:8]
+        seeds.append(int.from_bytes(drawn, "big"))
+        times[question] += 1
+    return seeds
 
 
 def talk_prompt(question: str, rules: Sequence[Known] = ()) -> tuple[Message, ...]:

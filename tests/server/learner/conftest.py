@@ -21,7 +21,7 @@ class LetterTokenizer:
         assert not add_special_tokens
         return SimpleNamespace(input_ids=[2 + ord(letter) % 62 for letter in text])
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         return " ".join(map(str, ids))
 
 

@@ -45,6 +45,7 @@ result = distil(
     load_master(model, None), test.ITEMS, test.replace(test.CONFIG, shard=shard), out / "checkpoint", processes=ours
 )
 result.update.save(out / f"{ours.rank}.safetensors")
+assert ours.gathered(list("abcde")[ours.rank :: ours.count]) == list("abcde")
 found = [ours.count, result.losses, result.gap_before, result.gap_after]
 (out / f"{ours.rank}.json").write_text(test.json.dumps(found))
 """

@@ -1,0 +1,106 @@
+"""A file of practice items: what `oel server distil` is taught apart from a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from oel_shared.errors import ConfigError
+from oel_shared.wire import Frozen
+
+if TYPE_CHECKING:
+    from oel_server.learner.items import Item
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Prompts(Frozen):
+    student: Text
+    teacher: Text
+    group: str = "items"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class _Choice(_Prompts):
+    kind: Literal["choice"]
+    choices: Annotated[tuple[Text, ...], Field(min_length=2)]
+
+
+class _Answer(_Prompts):
+    kind: Literal["answer"]
+    answer: Text | None = None
+    """None: the master writes it."""
+
+
+_LINE: TypeAdapter[_Choice | _Answer] = TypeAdapter(Annotated[_Choice | _Answer, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A practice talk without its answer, which the model that is trained writes first; see `AnswerItem`."""
+
+    student: str
+    teacher: str
+    group: str
+    weight: float
+
+
+def read_items(path: Path) -> list[Item | Question]:
+    """Practice items, one JSON object a line: kind "choice" with choices, or "answer" with an answer or without.
+
+    Raises: ConfigError for a line that is no item, or two that teach different things for one prompt.
+    """
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): give a file of practice items") from error
+    items = [_item(path, number, line) for number, line in enumerate(lines, 1)]
+    if not items:
+        raise ConfigError(f"{path} holds no practice item: expected one JSON object a line")
+    _check_agreement(path, items)
+    return items
+
+
+def answered(items: Sequence[Item | Question], answers: Sequence[str]) -> list[Item]:
+    """The items with these answers to their questions, in order."""
+    from oel_server.learner import AnswerItem
+
+    left = iter(answers)
+    return [
+        AnswerItem(item.student, item.teacher, next(left), item.group, item.weight)
+        if isinstance(item, Question)
+        else item
+        for item in items
+    ]
+
+
+def _item(path: Path, number: int, line: str) -> Item | Question:
+    from oel_server.learner import AnswerItem, ChoiceItem
+
+    try:
+        read = _LINE.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
+    fields: Mapping[str, Any] = read.model_dump(exclude={"kind"})
+    if isinstance(read, _Choice):
+        return ChoiceItem(**fields)
+    if read.answer is None:
+        return Question(read.student, read.teacher, read.group, read.weight)
+    return AnswerItem(**fields)
+
+
+def _check_agreement(path: Path, items: Sequence[Item | Question]) -> None:
+    taught: dict[str, tuple[int, str]] = {}
+    for number, item in enumerate(items, 1):
+        before, teacher = taught.setdefault(item.student, (number, item.teacher))
+        if teacher != item.teacher:
+            raise ConfigError(
+                f"{path}: items {before} and {number} have the same student prompt and different teachers: "
+                "they contradict each other, keep one"
+            )
