@@ -11,7 +11,7 @@ from oel_client.extract import (
     templates,
 )
 from oel_client.propose import every_action, last_action, model_proposals
-from oel_shared.types import Outcome, State, Trajectory, Turn
+from oel_shared.types import NO_ACTION, Outcome, State, Trajectory, Turn
 from oel_shared.wire import Lesson
 from scripted_model import ScriptedModel
 
@@ -65,6 +65,15 @@ def test_the_model_names_the_better_half_of_an_episodes_commands():
     three = episode(*(turn(f"take {x}") for x in "abc"))
     assert model_proposals([three], naming("take c")) == [("take c", "take a")]
     assert model_proposals([episode(turn("wait"))], ScriptedModel()) == [("wait",)]
+
+
+def test_a_lost_turn_is_counted_neither_for_a_lesson_nor_against_it():
+    lost = Turn(State("Win.", "A room.", ("open chest", "go west")), NO_ACTION, NO)
+    before = of(extract([OPENED, WAITED], naming("open chest"), PUBLIC, NEWS), "open chest")
+    won = episode(lost, *OPENED.turns)
+    after = of(extract([won, WAITED], naming("open chest"), PUBLIC, NEWS), "open chest")
+    assert before
+    assert after.evidence == before.evidence
 
 
 def test_the_model_is_asked_about_commands_of_the_episode_only():

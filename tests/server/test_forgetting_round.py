@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,6 +148,15 @@ def test_the_base_is_asked_once_for_all_rounds(world):
     bases = [model for model in world.opened if model.reply == WELL]
     assert bases
     assert not any(model.checked for model in bases)
+
+
+def test_another_base_is_asked_anew(world, monkeypatch):
+    world.candidate = {"reply": "Oh."}
+    world.round()
+    monkeypatch.setattr("oel_server.forgetting.check.sha256_file", lambda _: "another")
+    world.round()
+    asked = Counter(file.name.rsplit("-", 1)[0] for file in (world.server / "forgetting").iterdir())
+    assert asked == {"instructions": 2, "talk": 2}
 
 
 class Elsewhere:

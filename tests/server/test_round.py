@@ -18,14 +18,16 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import learning, releases
 from oel_server.context import PRACTICE
 from oel_server.inbox import Inbox
+from oel_server.package.candidates import main_type
 from oel_server.practise import Practice, PracticePrompt
-from oel_server.records import load_prompts
+from oel_server.records import load_played, load_prompts
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import STAGES, RoundFolder, open_round
+from oel_server.teach import explored
 from oel_shared import wire
 from oel_shared.errors import StateError
-from oel_shared.gguf_file import sha256_file
+from oel_shared.gguf_file import read_header, sha256_file
 from oel_shared.prompts import prompt
 from oel_shared.types import State
 from scripted_model import Player, heeds_hints, obeys
@@ -69,7 +71,8 @@ class World:
         assert threads == 1
         parts = (adapter or model).parts
         # What a later round unpacks for its practice is what an earlier one made.
-        made_here = "candidates" in parts or (model.name.startswith("unpacked") and "0001" not in parts)
+        made_here = "candidates" in parts or model.name.startswith("exact")
+        made_here |= model.name.startswith("unpacked") and "0001" not in parts
         self.opened.append((model.name, adapter.name if adapter else ""))
         self.players.append(Player(self.candidates_play if made_here else self.base_plays))
         return self.players[-1]
@@ -259,6 +262,21 @@ def test_support_adds_up_over_rounds(world):
     assert set(used) == {lesson.id for lesson in LESSONS}
 
 
+def test_what_survives_is_told_of_files_in_the_type_that_devices_play(world, tiny_llama):
+    world.device_reports(10, 11)
+    world.round().run()
+    found = RoundFolder(world.server, 1).expect("screen")
+    made = {c["name"]: c for c in RoundFolder(world.server, 1).expect("package")["candidates"]}
+    own = main_type(read_header(tiny_llama))
+    kept = {c["name"]: c["survival"] for c in found["candidates"]}
+    alike = {name for name, c in made.items() if c["role"] == "adapter" or c["type"] == own}
+    assert found["exact_gain"] > 0.05
+    assert alike < set(kept)
+    assert all((value is not None) is (name in alike) for name, value in kept.items())
+    # The scripted weights play alike, rounded or not.
+    assert all(kept[name] == pytest.approx(1) for name in alike)
+
+
 def test_a_candidate_that_plays_no_better_is_not_released(world):
     world.device_reports(10, 11)
     world.candidates_play = heeds_hints  # as the base does: learnt nothing
@@ -283,6 +301,17 @@ def test_what_a_round_without_a_release_practised_is_trained_on_again(world):
     assert learning.practised_before(second) == list(earlier) != []
     trained_on = {item.student for item in learning.items_of(second)}
     assert {second.load_current().render(prompt(p.state)) for p in earlier} <= trained_on
+
+
+def test_states_that_only_cross_examination_met_are_trained_on_beside_own_ones(world):
+    world.device_reports(10, 11)
+    first = world.round()
+    first.run()
+    own = {p.state for p in first.practice().prompts}
+    met = explored(load_played(first.own_plays(1)), first.practice(), first.knowledge(), seed=1)
+    beyond = {first.load_current().render(prompt(p.state)) for p in met if p.state not in own}
+    assert beyond
+    assert beyond <= {item.student for item in learning.items_of(first)}
 
 
 def test_what_another_release_practised_is_not_trained_on(world, tiny_llama):

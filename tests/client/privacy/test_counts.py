@@ -18,7 +18,7 @@ from oel_shared.chat.vocabulary import ChatLesson, Rule
 from oel_shared.environments.registry import open_environment
 from oel_shared.model import Message
 from oel_shared.play import ModelPolicy, Play, play
-from oel_shared.types import Outcome, State, Trajectory, Turn
+from oel_shared.types import NO_ACTION, Outcome, State, Trajectory, Turn
 from oel_shared.wire import Lesson
 from scripted_model import ScriptedModel
 
@@ -120,6 +120,12 @@ def test_a_game_says_one_thing_of_a_lesson_however_long_it_is():
     assert said_by_game(GAME_LESSONS[:1], lost) == {GAME_LESSONS[0].id: "contradictions"}
     elsewhere = game("a", 1, True, *[("go east", YES, ("go east", "take cup"))] * 3)
     assert said_by_game(GAME_LESSONS[:1], elsewhere) == {}
+
+
+def test_a_lost_turn_says_nothing_of_a_lesson():
+    assert said_by_game(GAME_LESSONS, game("a", 1, True, (NO_ACTION, NO, ACTIONS))) == {}
+    declined = game("a", 1, True, ("go east", NO, ACTIONS))
+    assert GAME_LESSONS[0].id in said_by_game(GAME_LESSONS, declined)
 
 
 def test_over_many_games_the_drawn_turns_keep_the_proportions_of_all_turns():
