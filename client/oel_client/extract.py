@@ -15,11 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from oel_client.news import good_news_soon
 from oel_client.propose import Proposer, model_proposals
-from oel_shared.lessons import advised_actions, names
+from oel_shared.lessons import advised_actions, lift, names
 from oel_shared.model import LanguageModel
 from oel_shared.types import NO_ACTION, State, Trajectory
 from oel_shared.wire import MAX_TEMPLATE, Evidence, Lesson
@@ -144,13 +142,6 @@ def weigh(
         declined_bad=counts[False, False],
     )
     return Found(lesson, evidence, tuple(cites[:MAX_CITES]))
-
-
-def lift(evidence: Evidence) -> float:
-    """How much more often good news followed it than what was done instead; smoothed by one of each."""
-    followed = (evidence.supports + 1) / (evidence.supports + evidence.contradictions + 2)
-    declined = (evidence.declined_good + 1) / (evidence.declined_good + evidence.declined_bad + 2)
-    return float(np.round(followed - declined, 12))
 
 
 def _promising(evidence: Evidence) -> bool:

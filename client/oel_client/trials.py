@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 from oel_client.config import ClientConfig
-from oel_client.extract import Found, lift
+from oel_client.extract import Found
 from oel_client.installation import installed
 from oel_client.news import learn_good_news, sentences
 from oel_client.outbox import utc_now
@@ -42,7 +42,7 @@ from oel_shared.environments.content import candidate_seed
 from oel_shared.environments.registry import open_environment
 from oel_shared.errors import StateError
 from oel_shared.evaluate import games_up_to
-from oel_shared.lessons import hints
+from oel_shared.lessons import hints, lift
 from oel_shared.model import LanguageModel
 from oel_shared.play import ModelPolicy, Play, play
 from oel_shared.types import Trajectory

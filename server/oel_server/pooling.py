@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median_high
 
+from oel_shared.lessons import lift
 from oel_shared.stats import beta_quantile, wilson
 from oel_shared.wire import Evidence
 
@@ -110,13 +111,6 @@ def trial_bounds(evidence: Evidence) -> tuple[float, float]:
 def trial_bound(evidence: Evidence) -> float:
     """The lower of `trial_bounds`: what ranks a lesson that was tried enough."""
     return trial_bounds(evidence)[0]
-
-
-def lift(evidence: Evidence) -> float:
-    """How much more often good news followed it than what was done instead; smoothed by one of each."""
-    followed = (evidence.supports + 1) / (evidence.supports + evidence.contradictions + 2)
-    declined = (evidence.declined_good + 1) / (evidence.declined_good + evidence.declined_bad + 2)
-    return float(followed - declined)
 
 
 def lift_bounds(evidence: Evidence) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from oel_shared.types import State, TeacherContext
-from oel_shared.wire import Lesson
+from oel_shared.wire import Evidence, Lesson
 
 SLOTS = ("any", "goal", "named", "onward")
 HINTS_SHOWN = 1
@@ -52,6 +52,16 @@ def advised_actions(lesson: Lesson, state: State) -> tuple[str, ...]:
     """What it advises here; empty where it does not apply, or where every action is as good."""
     advised = matching_actions(lesson, state)
     return () if len(advised) == len(state.actions) else advised
+
+
+def lift(evidence: Evidence) -> float:
+    """How much more often good news followed it than what was done instead; smoothed by one of each.
+
+    Rounded, so that counts in the same proportion tie, whatever the machine's last digit is.
+    """
+    followed = (evidence.supports + 1) / (evidence.supports + evidence.contradictions + 2)
+    declined = (evidence.declined_good + 1) / (evidence.declined_good + evidence.declined_bad + 2)
+    return round(followed - declined, 12)
 
 
 def hints(state: State, lessons: Sequence[Lesson], silent: frozenset[str] = frozenset()) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from oel_server.pooling import (
     CAP_TRIALS,
     CAP_TURNS,
     capped,
-    lift,
     lift_bounds,
     pooled,
     trial_bound,
@@ -18,6 +17,7 @@ from oel_server.pooling import (
     trials,
     trimmed,
 )
+from oel_shared.lessons import lift
 from oel_shared.wire import Evidence
 
 GOOD = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30)

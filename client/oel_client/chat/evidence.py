@@ -12,6 +12,7 @@ from oel_client.chat.feedback import Feedback, classify
 from oel_shared.chat.behaviours import Known, contrary, known_rules
 from oel_shared.chat.topics import topic_of
 from oel_shared.chat.vocabulary import ChatLesson, Rule
+from oel_shared.lessons import lift
 from oel_shared.wire import Evidence, Topic
 
 Verdict = tuple[bool, bool]
@@ -50,16 +51,9 @@ class Weighed:
     evidence: Evidence
     cites: tuple[str, ...]
 
-    def lift(self) -> float:
-        """How much more often users were content when it was followed; smoothed by one of each."""
-        e = self.evidence
-        followed = (e.supports + 1) / (e.supports + e.contradictions + 2)
-        declined = (e.declined_good + 1) / (e.declined_good + e.declined_bad + 2)
-        return followed - declined
-
     def holds(self) -> bool:
         """Whether it is worth keeping: asked for twice, or asked for and then taken; and with a lift."""
-        return self.evidence.supports + self.evidence.declined_bad >= 2 and self.lift() > 0
+        return self.evidence.supports + self.evidence.declined_bad >= 2 and lift(self.evidence) > 0
 
 
 def judge(exchanges: Sequence[Exchange], named: Mapping[str, Topic] = NO_TOPICS) -> tuple[Judged, ...]:

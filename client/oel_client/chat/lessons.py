@@ -11,6 +11,7 @@ from oel_client.chat.evidence import Judged, Weighed, judge, weigh
 from oel_client.chat.propose import Ability, ability, cue_proposals, model_proposals
 from oel_client.extract import MAX_CITES, Cite, Found
 from oel_shared.chat.vocabulary import ChatLesson
+from oel_shared.lessons import lift
 from oel_shared.model import LanguageModel
 
 MAX_LESSONS = 24
@@ -63,7 +64,7 @@ def learn(exchanges: Sequence[Exchange], model: LanguageModel, release: str) -> 
     topic_at = {turn.exchange.id: turn.topic for turn in counted}
     named = {ChatLesson(topic_at[p.exchange], p.rule) for p in proposals if p.exchange in topic_at}
     weighed = [weigh(lesson, counted, proposals) for lesson in named]
-    kept = sorted((w for w in weighed if w.holds()), key=lambda w: (-round(w.lift(), 12), w.lesson))
+    kept = sorted((w for w in weighed if w.holds()), key=lambda w: (-lift(w.evidence), w.lesson))
     return Learnt(len({turn.talk for turn in counted}), tuple(kept[:MAX_LESSONS]), able)
 
 
