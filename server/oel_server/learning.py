@@ -192,11 +192,15 @@ def items_of(round: Context) -> list[Item]:
 
 
 def practised_before(round: Context) -> list[PracticePrompt]:
-    """What earlier rounds practised with the same weights: a round that released nothing leaves its states."""
+    """What earlier rounds practised with the same weights: a round that released nothing leaves its states.
+
+    None of a game that this round keeps for screening: small families repeat games.
+    """
     now = _played_with(round)
     folders = [RoundFolder(round.server, n) for n in range(1, round.folder.number)]
     same = [one for one in folders if now.items() <= (one.result("practise") or {}).items()]
-    return [prompt for one in same for prompt in load_prompts(one.path / PRACTICE)]
+    held = {prompt.game for prompt in round.practice().screening}
+    return [p for one in same for p in load_prompts(one.path / PRACTICE) if p.game not in held]
 
 
 def distil(round: Context) -> Json:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from oel_server.context import PRACTICE
 from oel_server.inbox import Inbox
 from oel_server.package.candidates import main_type
 from oel_server.practise import Practice, PracticePrompt
-from oel_server.records import load_played, load_prompts
+from oel_server.records import load_prompts, save_practice
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import STAGES, RoundFolder, open_round
@@ -297,8 +297,14 @@ def test_what_a_round_without_a_release_practised_is_trained_on_again(world):
     world.device_reports(10, 11, supports=17)
     second = world.round()
     second.run()
-    earlier = load_prompts(world.server / "rounds" / "0001" / PRACTICE)
-    assert learning.practised_before(second) == list(earlier) != []
+    held = {p.game for p in second.practice().screening}
+    practised = load_prompts(world.server / "rounds" / "0001" / PRACTICE)
+    earlier = [p for p in practised if p.game not in held]
+    assert learning.practised_before(second) == earlier != []
+    # A game that comes again and is now kept for screening must not be learnt.
+    again = replace(second.practice(), screening=(practised[0],))
+    save_practice(second.practice_file, again)
+    assert practised[0].game not in {p.game for p in learning.practised_before(second)}
     trained_on = {item.student for item in learning.items_of(second)}
     assert {second.load_current().render(prompt(p.state)) for p in earlier} <= trained_on
 
