@@ -20,7 +20,7 @@ from oel_server.context import PRACTICE
 from oel_server.inbox import Inbox
 from oel_server.package.candidates import main_type
 from oel_server.practise import Practice, PracticePrompt
-from oel_server.records import load_prompts, save_practice
+from oel_server.records import load_played, load_prompts, save_practice
 from oel_server.round import Round
 from oel_server.setup import set_up
 from oel_server.stages import STAGES, RoundFolder, open_round
@@ -301,12 +301,12 @@ def test_what_a_round_without_a_release_practised_is_trained_on_again(world):
     practised = load_prompts(world.server / "rounds" / "0001" / PRACTICE)
     earlier = [p for p in practised if p.game not in held]
     assert learning.practised_before(second) == earlier != []
+    trained_on = {item.student for item in learning.items_of(second)}
+    assert {second.load_current().render(prompt(p.state)) for p in earlier} <= trained_on
     # A game that comes again and is now kept for screening must not be learnt.
     again = replace(second.practice(), screening=(practised[0],))
     save_practice(second.practice_file, again)
     assert practised[0].game not in {p.game for p in learning.practised_before(second)}
-    trained_on = {item.student for item in learning.items_of(second)}
-    assert {second.load_current().render(prompt(p.state)) for p in earlier} <= trained_on
 
 
 def test_states_that_only_cross_examination_met_are_trained_on_beside_own_ones(world):
