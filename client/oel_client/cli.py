@@ -206,7 +206,10 @@ def lessons(
     if found:
         show_lessons(found, store, version)
     else:
-        show(f"no lessons from {version} yet: run `oel client extract --home {folder}`")
+        show(
+            f"no lessons from {version}. `oel client extract --home {folder}` looks for them in what was played so "
+            "far; where it found none, more play may bring some"
+        )
     show_chains(store.chains(version))
 
 

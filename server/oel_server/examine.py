@@ -11,7 +11,7 @@ among lessons and never reach the learner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from oel_server.knowledge import Examined, Knowledge
 from oel_shared.environment import Game
 from oel_shared.environments.content import candidate_seed
 from oel_shared.lessons import SOON, advised_actions
-from oel_shared.play import Play, Played, Probabilities, play
+from oel_shared.play import Play, Played, Probabilities, by_family, play
 from oel_shared.stats import stratified, wilson
 from oel_shared.types import State
 from oel_shared.wire import Lesson
@@ -102,7 +102,7 @@ def examine(
         played: by `Follower`s, several of each game.
         practised: the current release's; they only tell whether a lesson applies: better play gets further.
     """
-    plays, met = _by_family(played), _by_family(practised)
+    plays, met = by_family(played), by_family(practised)
     ahead = {family: _ahead(of_family) for family, of_family in plays.items()}
     found = {}
     for lesson in (x for x in lessons if x.family in plays):
@@ -167,10 +167,3 @@ def _stratum(one: Played) -> tuple[str, str]:
 
 def _turns(lesson: Lesson, played: Iterable[Played]) -> int:
     return sum(bool(advised_actions(lesson, turn.state)) for one in played for turn in one.trajectory.turns)
-
-
-def _by_family(played: Iterable[Played]) -> Mapping[str, list[Played]]:
-    families: dict[str, list[Played]] = {}
-    for one in played:
-        families.setdefault(one.trajectory.family, []).append(one)
-    return families

@@ -25,7 +25,7 @@ from oel_shared.errors import StateError
 from oel_shared.gguf_file import sha256_file
 from oel_shared.lessons import in_words
 from oel_shared.model import LanguageModel
-from oel_shared.play import ModelPolicy, Played
+from oel_shared.play import ModelPolicy, Played, by_family
 
 if TYPE_CHECKING:
     from oel_server.learner.items import Item
@@ -81,9 +81,6 @@ def practise(round: Context) -> Json:
     practice = replace(practice, talks=talks)
     save_practice(round.practice_file, practice)
     rates = follow_rates([p.trajectory for p in practice.played], cross_examined(knowledge, examined))
-    families: dict[str, list[Played]] = {}
-    for one in practice.played:
-        families.setdefault(one.trajectory.family, []).append(one)
     return {
         **_played_with(round),
         "families": {
@@ -92,7 +89,7 @@ def practise(round: Context) -> Json:
                 "prompts": sum(p.family == family for p in practice.prompts),
                 "score": round_to_4(sum(p.score for p in played) / len(played)),
             }
-            for family, played in families.items()
+            for family, played in by_family(practice.played).items()
         },
         "examined": {key: one.model_dump() for key, one in sorted(examined.items())},
         "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},

@@ -68,6 +68,8 @@ def _fault(fault: ErrorDetails, model: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"key '{place}' is missing"
     message = fault["msg"].removeprefix("Value error, ")
+    if not place:  # A whole model was refused by its own check, which names what it means.
+        return message
     return f"key '{place}' is {json.dumps(fault['input'], default=str)}: {message}"
 
 

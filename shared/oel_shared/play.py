@@ -88,6 +88,14 @@ class Played:
     """How likely the policy was to act as it did, each turn."""
 
 
+def by_family(played: Iterable[Played]) -> dict[str, list[Played]]:
+    """Plays by their task family, in order."""
+    families: dict[str, list[Played]] = {}
+    for one in played:
+        families.setdefault(one.trajectory.family, []).append(one)
+    return families
+
+
 @dataclass
 class _Running:
     index: int

@@ -229,7 +229,7 @@ def test_cells_come_after_what_they_build_on_and_none_is_too_big():
 
 
 def test_a_plan_with_an_unknown_row_or_one_family_twice_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no row best"):
+    with pytest.raises(ConfigError, match="the plan of x: there is no row best"):
         open_experiment(tmp_path / "x", {"rows": ["best"]})
     with pytest.raises(ConfigError, match="of one family"):
         open_experiment(tmp_path / "x", {"environments": [SPEC, "scripted"]})

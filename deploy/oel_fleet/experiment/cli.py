@@ -12,9 +12,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 @app.command()
 def experiment(
-    name: Annotated[str, typer.Argument(help="Its folder will be runs/experiment-NAME.")],
+    name: Annotated[str, typer.Argument(help="Any name; its folder will be runs/experiment-NAME.")],
     only: Annotated[
-        list[str] | None, typer.Option(help="A row of the table; repeatable. By default all rows.")
+        list[str] | None,
+        typer.Option(help="A row of the table, such as opcd; repeatable. By default all rows."),
     ] = None,
     environments: Annotated[
         list[str] | None, typer.Option("--env", help="What is played, one of each family. Repeatable.")
