@@ -3,8 +3,8 @@
 Every used lesson is replaced by a random one of the same form and the precheck is passed over; all else is the
 same code, games and dice. What it ends with must have an upper 95 % bound below a third of the real gain over
 the base, both as shipped and as trained before the gate looked at it. Rows for lessons that counting alone
-finds and for a raw trajectory in the prompt stand beside it. Goes on with the folder of `rounds` (`SEED`,
-`RUN`).
+finds and for a raw trajectory in the prompt stand beside it; all are measured after the last round. Goes on with
+the folder of `rounds` (`SEED`, `RUN`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from _rounds import ROUNDS, RUN, SEED, Judged, Plays, gain, measured, run_experi
 QUICK = False
 MINUTES = 600
 CONTROLS = ("random-lessons", "random-lessons-trained")
-ROWS = ("random", "base", "opcd", *CONTROLS, "count", "raw")
+BESIDE = ("count", "raw")
+ROWS = ("random", "base", "opcd", *CONTROLS, *BESIDE)
 SHARE = 1 / 3
 
 
@@ -25,7 +26,7 @@ def judge(plays: Plays, rounds: int = ROUNDS) -> Judged:
     """The verdict on measured plays."""
     real = gain(plays, "opcd", rounds)
     controls = {row: gain(plays, row, rounds) for row in CONTROLS}
-    beside: dict[str, Any] = {row: told(gain(plays, row, rounds)) for row in ("count", "raw")}
+    beside: dict[str, Any] = {row: told(gain(plays, row, rounds)) for row in BESIDE}
     # Without a sure gain of the real run there is nothing that a third could be taken of.
     passed = real.low > 0 and all(found.high < SHARE * real.mean for found in controls.values())
     figures = {"real": told(real), **{row: told(found) for row, found in controls.items()}, **beside}
@@ -33,7 +34,7 @@ def judge(plays: Plays, rounds: int = ROUNDS) -> Judged:
 
 
 def main() -> None:
-    plays, _ = measured(run_experiment(ROWS))
+    plays, _ = measured(run_experiment(ROWS, once=(*CONTROLS, *BESIDE)))
     judged = judge(plays)
     goal = "upper 95 % bounds of random lessons' gain, shipped and trained, below a third of the real gain"
     finish("control", judged.passed, seed=SEED, run=str(RUN), **judged.figures, goal=goal)

@@ -122,6 +122,13 @@ def test_a_run_that_was_ended_goes_on_with_the_missing_cells(done, tmp_path, tin
     assert players.opened == 0
 
 
+def test_only_the_cells_that_are_wanted_run(tmp_path, tiny_llama):
+    few = {"rows": ("random", "base"), "types": False, "model": str(tiny_llama)}
+    ours = open_experiment(tmp_path / "x", {**TINY, **few}, Players(tiny_llama))
+    ours.run(lambda cell: cell.name == "random")
+    assert {cell.name for cell in ours.cells if ours.result(cell)} == {"random"}
+
+
 def test_every_arm_trains_in_its_own_way(done):
     trained = {arm: done.chain(arm, 1).round(1).folder.result("distil") for arm in EVERY_ARM}
     opcd, moved, off = trained["opcd"], trained["opcd-moved"], trained["off-policy"]

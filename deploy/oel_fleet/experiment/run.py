@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,12 +43,12 @@ class Experiment:
         """What a cell found; None if it was not run. Raises: StateError if its file is damaged."""
         return read_result(self._file(cell), "experiment")
 
-    def run(self) -> None:
-        """Run the cells that have no result yet."""
-        missing = [cell for cell in self.cells if self.result(cell) is None]
-        total = len(self.cells)
-        for number, cell in enumerate(missing, start=total - len(missing) + 1):
-            say(f"cell {number} of {total}: {cell.id}")
+    def run(self, wanted: Callable[[Cell], bool] = lambda cell: True) -> None:
+        """Run the cells that are wanted and have no result yet."""
+        ours = [cell for cell in self.cells if wanted(cell)]
+        missing = [cell for cell in ours if self.result(cell) is None]
+        for number, cell in enumerate(missing, start=len(ours) - len(missing) + 1):
+            say(f"cell {number} of {len(ours)}: {cell.id}")
             self._run(cell)
 
     def chain(self, arm: str, seed: int) -> Chain:
