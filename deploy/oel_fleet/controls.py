@@ -21,7 +21,7 @@ from oel_fleet.prose import count, families, items, percent
 from oel_fleet.run_folder import Json, number, read_json, write_json
 from oel_server.config import load
 from oel_server.knowledge import Knowledge
-from oel_server.merge import merge
+from oel_server.knowledge.merge import merge
 from oel_shared.lessons import in_words, matching_actions
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 from oel_shared.transport import ReceivedReport

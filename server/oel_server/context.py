@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from oel_server import releases
-from oel_server.choose import cross_examined
 from oel_server.config import ServerConfig, base_model
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Examined, Knowledge
-from oel_server.merge import merge
+from oel_server.knowledge.choose import cross_examined
+from oel_server.knowledge.merge import merge
 from oel_server.package.candidates import Candidate, main_type
 from oel_server.package.naming import Update
 from oel_server.package.template import write_model

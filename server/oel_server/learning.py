@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from oel_server.choose import cross_examined
 from oel_server.context import PRACTICE, UNHEEDED, Context
-from oel_server.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
 from oel_server.knowledge import Examined, Knowledge
+from oel_server.knowledge.choose import cross_examined
+from oel_server.knowledge.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
 from oel_server.practise import PLAYS_PER_GAME as TRIES
 from oel_server.practise import PracticePrompt
 from oel_server.precheck import Precheck

@@ -28,7 +28,7 @@ from oel_fleet.processes import interrupted_by_sigterm, superlink, supernodes
 from oel_server.flower_transport import FlowerTransport
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Knowledge
-from oel_server.merge import merge
+from oel_server.knowledge.merge import merge
 from oel_shared import wire
 from oel_shared.transport import Transport
 from scripted_model import ScriptedModel

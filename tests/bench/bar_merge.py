@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _bar import finish
 
 from made_reports import report_of
-from oel_server.merge import merge
+from oel_server.knowledge.merge import merge
 from oel_shared.transport import ReceivedReport
 from oel_shared.wire import Evidence, Lesson
 

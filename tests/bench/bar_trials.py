@@ -38,10 +38,10 @@ from oel_client.session import deal, extract_reports, play_deals, set_up
 from oel_client.store import DeviceStore
 from oel_client.trials import MAX_PAIRS, run_trials, verdict
 from oel_client.trials_store import Tally, TrialStore
-from oel_server.choose import NO_EFFECT
 from oel_server.knowledge import Knowledge
-from oel_server.merge import merge
-from oel_server.pooling import lift_bounds, pooled, strength, trial_bounds
+from oel_server.knowledge.choose import NO_EFFECT
+from oel_server.knowledge.merge import merge
+from oel_server.knowledge.pooling import lift_bounds, pooled, strength, trial_bounds
 from oel_shared.console import progress, say
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, DEFAULT_MODEL
 from oel_shared.environments.registry import open_environment

@@ -9,7 +9,7 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
 from oel_server.erase import Erased, erase_device, erase_lesson
 from oel_server.inbox import Inbox
-from oel_server.merge import merge
+from oel_server.knowledge.merge import merge
 from oel_shared import wire
 from oel_shared.errors import StateError
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from oel_server.choose import NO_EFFECT, choose
-from oel_server.knowledge import Knowledge, KnownLesson, Standing
-from oel_server.meaning import Meaning, meaning
-from oel_server.pooling import (
+from oel_server.knowledge.choose import NO_EFFECT, choose
+from oel_server.knowledge.known import Knowledge, KnownLesson, Standing
+from oel_server.knowledge.meaning import Meaning, meaning
+from oel_server.knowledge.pooling import (
     ENOUGH_TRIALS,
     evened,
     lift_bounds,

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from made_reports import known_lesson
-from oel_server.choose import MAX_USED, choose, cross_examined
-from oel_server.knowledge import ENOUGH_TURNS, Examined, Knowledge
+from oel_server.knowledge.choose import MAX_USED, choose, cross_examined
+from oel_server.knowledge.known import ENOUGH_TURNS, Examined, Knowledge
 from oel_shared.wire import Lesson
 
 HELPS = Examined(turns=200, met=20, effect=0.3, effect_low=0.1, effect_high=0.5, good_low=0.4)

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from made_reports import report_of
-from oel_server import merge as merging
-from oel_server.choose import MAX_USED
 from oel_server.knowledge import Knowledge
-from oel_server.pooling import CAP_TURNS
+from oel_server.knowledge import merge as merging
+from oel_server.knowledge.choose import MAX_USED
+from oel_server.knowledge.pooling import CAP_TURNS
 from oel_shared import wire
 from oel_shared.transport import ReceivedReport
 from oel_shared.wire import Evidence, Lesson

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_server.pooling import (
+from oel_server.knowledge.pooling import (
     CAP_TRIALS,
     CAP_TURNS,
     capped,

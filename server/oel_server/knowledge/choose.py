@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from oel_server.knowledge import Examined, Knowledge, KnownLesson
+from oel_server.knowledge.known import Examined, Knowledge, KnownLesson
 from oel_shared.lessons import generality
 
 MAX_USED = 8

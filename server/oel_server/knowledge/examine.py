@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oel_server.choose import cross_examined
-from oel_server.knowledge import Examined, Knowledge
+from oel_server.knowledge.choose import cross_examined
+from oel_server.knowledge.known import Examined, Knowledge
 from oel_shared.environment import Game
 from oel_shared.environments.content import candidate_seed
 from oel_shared.lessons import SOON, advised_actions

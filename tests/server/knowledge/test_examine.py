@@ -6,8 +6,8 @@ import pytest
 
 from coin_games import Coin
 from made_reports import knowledge_of
-from oel_server.examine import FOLLOWED, PASSES, PLAYS_PER_GAME, Follower, examine, own_plays
 from oel_server.knowledge import Knowledge
+from oel_server.knowledge.examine import FOLLOWED, PASSES, PLAYS_PER_GAME, Follower, examine, own_plays
 from oel_shared.environments.registry import open_environment
 from oel_shared.play import ModelPolicy, Play, play
 from oel_shared.types import Outcome, State

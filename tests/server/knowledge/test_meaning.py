@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oel_server.meaning import meaning, plain_form
+from oel_server.knowledge.meaning import meaning, plain_form
 from oel_shared.wire import Lesson
 
 
