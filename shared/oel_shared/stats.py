@@ -93,6 +93,20 @@ def sign_flip_p(
     return float((1 + np.sum(flipped @ sums >= observed)) / (1 + resamples))
 
 
+def conditional_power(so_far: Interval, share: float, alpha: float) -> float:
+    """The chance that a one-sided test that looks early will end at `alpha` or below, if things go on as they went.
+
+    Args:
+        so_far: the mean with `share` (0 < share < 1) of all values, and its interval at `CONFIDENCE`.
+    Source: Lan and Wittes 1988, https://doi.org/10.2307/2531870.
+    """
+    normal = NormalDist()
+    error = (so_far.high - so_far.low) / 2 / normal.inv_cdf((1 + CONFIDENCE) / 2)
+    # The interval and not the p-value, which with few games that differ at all is far too coarse.
+    score = so_far.mean / error if error else math.copysign(math.inf, so_far.mean) if so_far.mean else 0.0
+    return normal.cdf((score / math.sqrt(share) - normal.inv_cdf(1 - alpha)) / math.sqrt(1 - share))
+
+
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     """Which of several hypotheses are rejected, so that any false rejection has at most the chance `alpha`.
 

@@ -48,11 +48,23 @@ def test_the_same_player_is_not_released(corridor):
     assert not verdict.better
     assert verdict.overall.difference.mean == 0
     assert verdict.overall.difference.p_value == 1
-    assert verdict.looks == judge.LOOKS
+    assert verdict.looks == 1  # what has shown no difference at all will hardly show a sure one
 
 
-def test_a_worse_player_is_not_released(corridor):
-    assert not judge.gate(corridor, ScriptedModel(skilled), ScriptedModel(), ALPHA, seed=0).better
+def test_a_worse_player_is_not_released_and_soon_given_up(corridor):
+    verdict = judge.gate(corridor, ScriptedModel(skilled), ScriptedModel(), ALPHA, seed=0)
+    assert (verdict.better, verdict.looks) == (False, 1)
+
+
+def test_a_single_game_won_of_ten_is_not_given_up():
+    """Few games that differ are little evidence, for as well as against."""
+
+    def wins_one(prompt, choice):
+        return 9.0 if ("This is coin-1-0." in str(prompt)) == (choice == "right") else -9.0
+
+    verdict = judge.gate(coins(30, 1), bent(-9), ScriptedModel(wins_one), ALPHA, seed=0)
+    assert not verdict.better
+    assert verdict.looks > 1
 
 
 def test_an_equally_good_player_is_released_no_more_often_than_alpha_allows():
@@ -145,8 +157,8 @@ def test_the_verdict_can_be_repeated_and_read():
 
 def test_the_gate_tells_how_far_it_is():
     done = []
-    judge.gate(coins(6, 1), bent(0), bent(0), ALPHA, 0, lambda: done.append(1))
-    assert len(done) == 3 * 12
+    verdict = judge.gate(coins(6, 1), bent(0), bent(0), ALPHA, 0, lambda: done.append(1))
+    assert len(done) == 3 * 4 * verdict.looks
 
 
 def test_without_games_what_is_nearer_to_the_teacher_in_state_after_state_passes():

@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from oel_shared.stats import beta_quantile, bootstrap, holm, paired, sign_flip_p, stratified, wilson
+from oel_shared.stats import (
+    Interval,
+    beta_quantile,
+    bootstrap,
+    conditional_power,
+    holm,
+    paired,
+    sign_flip_p,
+    stratified,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +159,21 @@ def test_holm_rejects_the_smallest_first_and_stops_at_the_first_that_stands():
     assert holm([0.01, 0.02, 0.04], 0.05) == [True, True, True]
     assert holm([0.03, 0.04], 0.05) == [False, False]
     assert holm([], 0.05) == []
+
+
+def test_conditional_power_is_how_often_such_a_test_passes_in_the_end():
+    alpha, share, drift, rng = 0.01, 1 / 3, 2.5, np.random.default_rng(0)
+    # The test's sum after a third of 1 unit of information, and what the rest adds if things go on as they went.
+    so_far = drift * share
+    ends = so_far + rng.normal(drift * (1 - share), math.sqrt(1 - share), 200_000)
+    passes = np.mean(ends >= 2.326348)
+    mean, half = so_far / share, 1.959964 * math.sqrt(1 / share)
+    assert conditional_power(Interval(mean, mean - half, mean + half), share, alpha) == pytest.approx(
+        passes, abs=0.004
+    )
+
+
+def test_without_any_spread_the_outcome_is_known():
+    assert conditional_power(Interval(1.0, 1.0, 1.0), 0.5, 0.01) == 1
+    assert conditional_power(Interval(-1.0, -1.0, -1.0), 0.5, 0.01) == 0
+    assert conditional_power(Interval(0.0, 0.0, 0.0), 1 / 3, 0.01) < 0.01
