@@ -1,7 +1,7 @@
 """From episodes to lessons, on the device: the model proposes, evidence decides.
 
 1. The model is shown an episode and asked which of its commands mattered (a choice, not free text: a small
-   model cannot write a lesson, but it can point).
+   model cannot write a lesson, but it can point). What good news came with is proposed beside.
 2. What it points at is generalised to templates; words that are not the family's own become slots.
 3. Each template is checked against every episode: was it followed by good news more often than what was done
    instead? The counts travel with the lesson, the turns behind them stay here.
@@ -58,11 +58,11 @@ def extract(
         trajectories: finished episodes of one family.
         model: the device's own model; it only proposes.
         public_words: the environment's words that may stand in a lesson; others become slots.
-        good_news: sentences learnt by `news.learn_good_news` over all families.
+        good_news: sentences learnt by `news.learn_good_news` over all families; no score is read.
         propose: `model_proposals`; controls put another of `propose.PROPOSERS` in its place.
     """
     telling = [t for t in trajectories if t.outcome.success or any(good_news_soon(t, good_news))]
-    proposals = propose(telling, model)
+    proposals = propose(telling, model, good_news)
     named = Counter[Lesson]()
     for trajectory, actions in zip(telling, proposals, strict=True):
         named.update(set(_lessons_of(trajectory, actions, public_words)))

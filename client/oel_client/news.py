@@ -44,9 +44,14 @@ def learn_good_news(trajectories: Iterable[Trajectory]) -> frozenset[str]:
     )
 
 
+def good_news_at(trajectory: Trajectory, good_news: frozenset[str]) -> tuple[bool, ...]:
+    """For each turn, whether good news came with its feedback."""
+    return tuple(bool(sentences(turn.feedback) & good_news) for turn in trajectory.turns)
+
+
 def good_news_soon(trajectory: Trajectory, good_news: frozenset[str]) -> tuple[bool, ...]:
     """For each turn, whether good news came with its feedback or within the next `SOON` - 1 turns."""
-    heard = [bool(sentences(turn.feedback) & good_news) for turn in trajectory.turns]
+    heard = good_news_at(trajectory, good_news)
     return tuple(any(heard[i : i + SOON]) for i in range(len(heard)))
 
 

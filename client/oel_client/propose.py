@@ -7,23 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from oel_client.news import good_news_at
 from oel_shared.model import ChoiceQuery, LanguageModel, LogProbs, Message
 from oel_shared.types import NO_ACTION, Trajectory
 
-Proposer = Callable[[Sequence[Trajectory], LanguageModel], list[tuple[str, ...]]]
-"""From episodes to the commands that it names in each."""
+Proposer = Callable[[Sequence[Trajectory], LanguageModel, frozenset[str]], list[tuple[str, ...]]]
+"""From episodes, and the sentences that are good news (`news`), to the commands that it names in each."""
 
 QUESTION = "Which command helped most to reach the goal?"
 BATCH = 16
 
 
-def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """For each episode, the half of its commands that the model ranks first.
+def model_proposals(
+    trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
+) -> list[tuple[str, ...]]:
+    """For each episode, the half of its commands that the model ranks first, then those that good news came with.
 
     Ranked by how much the episode raises a command's log-probability over the same question without the
-    episode, so that a command is not named just because its words are likely ones.
+    episode, so that a command is not named just because its words are likely ones. A small model passes over
+    some commands every time (`prepare meal`, lab log), whatever came of them.
     """
-    options = every_action(trajectories, model)
+    pointed = _pointed_at(trajectories, model)
+    rewarded = _rewarded(trajectories, good_news)
+    return [tuple(dict.fromkeys(one + also)) for one, also in zip(pointed, rewarded, strict=True)]
+
+
+def _pointed_at(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    options = _commands(trajectories)
     shown = [ChoiceQuery(_question(t), o) for t, o in zip(trajectories, options, strict=True)]
     blank = [ChoiceQuery(_question(None), o) for o in options]
     informed = _in_batches(model, shown)
@@ -34,14 +44,29 @@ def model_proposals(trajectories: Sequence[Trajectory], model: LanguageModel) ->
     ]
 
 
-def every_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
-    """The control without a model: every command is proposed, counting alone decides."""
+def _rewarded(trajectories: Sequence[Trajectory], good_news: frozenset[str]) -> list[tuple[str, ...]]:
+    return [
+        tuple(turn.action for turn, heard in zip(t.turns, good_news_at(t, good_news), strict=True) if heard)
+        for t in trajectories
+    ]
+
+
+def _commands(trajectories: Sequence[Trajectory]) -> list[tuple[str, ...]]:
     return [
         tuple(dict.fromkeys(t.action for t in one.turns if t.action != NO_ACTION)) for one in trajectories
     ]
 
 
-def last_action(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+def every_action(
+    trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
+) -> list[tuple[str, ...]]:
+    """The control without a model: every command is proposed, counting alone decides."""
+    return _commands(trajectories)
+
+
+def last_action(
+    trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
+) -> list[tuple[str, ...]]:
     """The control that always proposes the episode's last command."""
     return [(t.turns[-1].action,) for t in trajectories]
 

@@ -219,7 +219,9 @@ def _writing(
 ) -> Proposer:
     """Proposes what the writer names in its items about a release's episodes of one family."""
 
-    def propose(trajectories: Sequence[Trajectory], model: LanguageModel) -> list[tuple[str, ...]]:
+    def propose(
+        trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
+    ) -> list[tuple[str, ...]]:
         before, keep = store.written(release, family), partial(store.keep_written, release)
         return written_proposals(trajectories, writer, public_words, before, keep)
 

@@ -19,6 +19,7 @@ from oel_server.package.naming import Update
 from oel_server.package.template import write_model
 from oel_server.packaged import base_file, exact_file, picked, unpacked_file
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
+from oel_server.precheck import HARM
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
 from oel_server.stages import RoundFolder
@@ -144,9 +145,10 @@ class Context:
     def knowledge(self) -> Knowledge:
         """The merged lessons as far as this round has found out about them.
 
-        What practice saw followed unasked is absorbed; what the precheck saw lower play is not taught. A
-        family that plays alike with and without keeps its lessons: the teacher still holds them more surely
-        than the student, and without them a family that was learnt would only be kept by retention (lab log).
+        What practice saw followed unasked is absorbed; what the precheck saw lower play by `HARM` is not taught.
+        A family that plays about alike with and without keeps its lessons: the teacher still holds them more
+        surely than the student, and without them a family that was learnt would only be kept by retention, which
+        lost 15 points of one in a round (lab log).
         """
         practised = self.folder.result("practise") or {}
         checked = self.folder.result("precheck") or {}
@@ -158,7 +160,7 @@ class Context:
         for lesson_id in checked.get("talks", {}).get("unheeded", ()):
             found = found.without_lesson(lesson_id, UNHEEDED)
         for family, figures in checked.get("families", {}).items():
-            if figures["difference"] < 0:
+            if figures["difference"] <= -HARM:
                 found = found.without(family, "the precheck saw its family play worse with lessons")
         return found
 

@@ -46,25 +46,40 @@ def of(found, template, cue="legal"):
 
 
 def test_the_model_proposes_and_only_what_it_named_becomes_a_lesson():
-    won = [OPENED, WAITED]
-    assert {f.lesson.template for f in extract(won, naming("open chest"), PUBLIC, NEWS)} == {"open chest"}
-    assert not extract(won, naming("go west"), PUBLIC, NEWS)
+    found_it = episode(turn("take knife", NO, "go west"), turn("open chest", YES, "go west"))
+    left_it = episode(turn("go west", NO, "take knife"), turn("go east", NO, "open chest"), success=False)
+    won = [found_it, left_it]
+
+    def named(model: ScriptedModel) -> set[str]:
+        return {f.lesson.template for f in extract(won, model, PUBLIC, NEWS)}
+
+    assert named(naming("take knife")) == {"take knife", "open chest"}
+    assert named(naming("open chest")) == {"open chest"}
+
+
+def test_what_good_news_came_with_is_proposed_though_the_model_passes_over_it():
+    blind = naming("go east", "take a")
+    four = episode(turn("go east"), turn("take a"), turn("open chest", YES), turn("go west"))
+    assert model_proposals([four, four], blind, NEWS) == [("go east", "take a", "open chest")] * 2
+    assert model_proposals([four], blind, frozenset()) == [("go east", "take a")]
+    # Where the model names it too, it is named once.
+    assert model_proposals([OPENED], naming("open chest"), NEWS) == [("open chest",)]
 
 
 def test_a_command_is_not_named_just_because_its_words_are_likely():
     def likely(prompt, choice):
         return 9.0 if choice == "go east" else 1.0 if choice == "open chest" and "\n> " in prompt else 0.0
 
-    (named,) = model_proposals([OPENED], ScriptedModel(likely))
+    (named,) = model_proposals([OPENED], ScriptedModel(likely), frozenset())
     assert named == ("open chest",)
 
 
 def test_the_model_names_the_better_half_of_an_episodes_commands():
     four = episode(*(turn(f"take {x}") for x in "abcda"))
-    assert model_proposals([four], naming("take c", "take b")) == [("take b", "take c")]
+    assert model_proposals([four], naming("take c", "take b"), frozenset()) == [("take b", "take c")]
     three = episode(*(turn(f"take {x}") for x in "abc"))
-    assert model_proposals([three], naming("take c")) == [("take c", "take a")]
-    assert model_proposals([episode(turn("wait"))], ScriptedModel()) == [("wait",)]
+    assert model_proposals([three], naming("take c"), frozenset()) == [("take c", "take a")]
+    assert model_proposals([episode(turn("wait"))], ScriptedModel(), frozenset()) == [("wait",)]
 
 
 def test_a_lost_turn_is_counted_neither_for_a_lesson_nor_against_it():
@@ -216,7 +231,7 @@ def test_no_more_turns_are_cited_than_anyone_will_read():
 
 def test_the_control_without_a_model_proposes_every_command_and_asks_nobody():
     model = ScriptedModel()
-    assert every_action([OPENED, WAITED], model) == [("go east", "open chest"), ("go west", "go east")]
+    assert every_action([OPENED, WAITED], model, NEWS) == [("go east", "open chest"), ("go west", "go east")]
     assert of(extract([OPENED, WAITED], model, PUBLIC, NEWS, every_action), "open chest")
     assert model.asked == []
 
@@ -229,7 +244,7 @@ def test_the_control_last_action_misses_a_lesson_that_is_not_the_last():
     )
     waited = episode(turn("go west", NO, "open chest"), success=False)
     games = [key_first, waited]
-    assert last_action(games, ScriptedModel()) == [("go east",), ("go west",)]
+    assert last_action(games, ScriptedModel(), NEWS) == [("go east",), ("go west",)]
     assert not of(extract(games, ScriptedModel(), PUBLIC, NEWS, last_action), "open chest")
     assert of(extract(games, naming("open chest"), PUBLIC, NEWS), "open chest")
 

@@ -192,7 +192,7 @@ def test_the_items_propose_and_the_counts_decide() -> None:
     def learn(says: str) -> set[str]:
         author = Author(says=lambda asked: f"{MARKER} {says}")
         found = extract(
-            told, author, PUBLIC, frozenset({"Well done."}), lambda ts, _: propose(author, *ts)[0]
+            told, author, PUBLIC, frozenset({"Well done."}), lambda ts, _, __: propose(author, *ts)[0]
         )
         return {item.lesson.template for item in found}
 

@@ -13,6 +13,7 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server.config import ServerConfig
 from oel_server.context import Context
 from oel_server.package.template import weights_of
+from oel_server.precheck import HARM
 from oel_server.stages import RoundFolder
 from oel_shared.gguf_file import read_header
 from oel_shared.wire import Evidence, Lesson
@@ -47,10 +48,11 @@ def test_before_the_precheck_all_supported_lessons_are_used(context):
 
 def test_a_family_that_plays_alike_with_its_lessons_keeps_them(context):
     assert prechecked(context, 0.0) == (OPEN,)
+    assert prechecked(context, -0.05) == (OPEN,)  # ten games tell no better
 
 
 def test_a_family_that_plays_worse_with_its_lessons_loses_them(context):
-    assert prechecked(context, -0.05) == ()
+    assert prechecked(context, -HARM) == ()
 
 
 def test_a_lesson_that_the_release_follows_unasked_is_absorbed_and_silent(context):
