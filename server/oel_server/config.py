@@ -35,7 +35,7 @@ class ServerConfig(Config):
     practice_games: Positive = 16
     context: TeacherContext = "relevant"
     states: Literal["all", "moved"] = "all"
-    distil_steps: Positive = 80
+    distil_steps: Positive = 60
     gate_games: Positive = 18
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     forgetting_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05

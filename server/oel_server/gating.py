@@ -18,9 +18,9 @@ from oel_server.practise import plays_of
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
+from oel_server.talks.questions import Subject
 from oel_shared.console import progress
 from oel_shared.environment import Game
-from oel_shared.wire import Topic
 
 
 def gate(round: Context) -> Json:
@@ -111,6 +111,6 @@ class _Talks:
         return {"talks": figures, "released": released and talk_judge.keeps_form(figures)}
 
 
-def _answers(model: RunningModel, asked: Sequence[tuple[Topic, str]], seed: int) -> list[PracticeTalk]:
+def _answers(model: RunningModel, asked: Sequence[tuple[Subject, str]], seed: int) -> list[PracticeTalk]:
     with progress("gate of talks", len(asked)) as advance:
         return ask(model, asked, seed, advance)

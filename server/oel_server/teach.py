@@ -25,7 +25,7 @@ ENOUGH_TURNS = 20
 EXPLORED = 40
 """States of a family that are added from cross-examination: of all games so far, and farther in them than the
 current release gets by itself. With more, too small a part would be its own."""
-HELD_WEIGHT = 4.0
+HELD_WEIGHT = 12.0
 """Of a talk that no lesson is about. At 1 general talk moves farther, and games are learnt no better (lab log)."""
 RETOLD = 0.5
 """Weight of an item that only holds what the student does with its lessons."""

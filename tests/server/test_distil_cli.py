@@ -43,7 +43,7 @@ def server(run_oel, tmp_path):
     folder = tmp_path / "server"
     run_oel("server", "init", "--dir", folder, "--model", model, "--env", "scripted", "--threads", 1)
     config = folder / "config.toml"
-    config.write_text(config.read_text().replace("distil_steps = 80", "distil_steps = 3"))
+    config.write_text(config.read_text().replace("distil_steps = 60", "distil_steps = 3"))
     return folder
 
 

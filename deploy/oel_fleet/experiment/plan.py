@@ -68,7 +68,7 @@ class Plan(Config):
     devices: Annotated[int, Field(ge=2, le=64)] = 4
     episodes: Annotated[int, Field(ge=1)] = 16
     """Of each environment on each device in a round."""
-    distil_steps: Annotated[int, Field(ge=1)] = 80
+    distil_steps: Annotated[int, Field(ge=1)] = 60
     practice_games: Annotated[int, Field(ge=1)] = 16
     gate_games: Annotated[int, Field(ge=1)] = 18
     threads: Annotated[int, Field(ge=1)] = 2

@@ -54,13 +54,15 @@ Item = ChoiceItem | AnswerItem
 class DistilConfig:
     """How to train."""
 
-    steps: int = 80
+    steps: int = 60
     batch_states: int = 8
-    lr: float = 5e-4
+    lr: float = 8e-4
+    """Its peak; see `warmup`."""
     rank: int = 16
     alpha: float = 32.0
     warmup: int = 10
-    """Steps of linear warmup; constant after."""
+    """Steps of linear warmup; over all steps the rate also falls in a line to nothing: what the last steps move is
+    mostly noise, and that is what makes a model forget (lab log)."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     top_k: int = 256
@@ -69,6 +71,9 @@ class DistilConfig:
     """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
     focus: float = 1.0
     """Share of an episode's states trained on: those in which the lessons move the round-start model most."""
+    temperature: float = 2.0
+    """Of choices, the student's and the teacher's, while training. At 1 a student that gives the advised action
+    next to nothing has next to no gradient towards it, and waits dozens of steps (lab log)."""
     forward: bool = False
     """Minimise KL(teacher || student) over choices instead: off-policy distillation, to compare with."""
     seed: int = 0

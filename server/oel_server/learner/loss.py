@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,22 @@ def choice_forward_kl(student_log_probs_A: Tensor, teacher_log_probs_A: Tensor) 
     log_s = torch.log_softmax(student_log_probs_A, 0)
     log_t = torch.log_softmax(teacher_log_probs_A.detach(), 0)
     return (log_t.exp() * (log_t - log_s)).sum()
+
+
+def tempered(
+    divergence: Callable[[Tensor, Tensor], Tensor],
+    student_log_probs_A: Tensor,
+    teacher_log_probs_A: Tensor,
+    temperature: float,
+) -> Tensor:
+    """A divergence over one state's actions with both sides at a temperature, scaled to gradients of the same size.
+
+    Where the student gives the teacher's action next to nothing, KL(student || teacher) has next to no gradient
+    towards it; at a higher temperature it has. The optimum, student = teacher, is the same.
+    Source: distillation, arXiv 1503.02531 (the square of the temperature as the factor).
+    """
+    student_A, teacher_A = student_log_probs_A / temperature, teacher_log_probs_A / temperature
+    return temperature**2 * divergence(student_A, teacher_A)
 
 
 def token_reverse_kl(student_logits_TV: Tensor, teacher_logits_TV: Tensor, top_k: int) -> Tensor:

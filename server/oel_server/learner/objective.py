@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import AnswerItem, ChoiceItem, Item
-from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, token_reverse_kl
+from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, tempered, token_reverse_kl
 from oel_server.learner.master import Master
 from oel_server.learner.packing import (
     ChoiceState,
@@ -45,6 +45,8 @@ class Objective:
     top_k: int
     forward: bool = False
     """The other direction of a choice's KL (`DistilConfig.forward`)."""
+    temperature: float = 1.0
+    """Of choices, which keeps gradients as large as at 1 (`DistilConfig.temperature`)."""
 
     @classmethod
     def of(cls, master: Master, items: Sequence[Item], top_k: int) -> Self:
@@ -81,7 +83,7 @@ class Objective:
             scores = choice_log_probs(self.model, [self.students[k] for k in batch])
         divergence = choice_forward_kl if self.forward else choice_reverse_kl
         return [
-            divergence(score, self.teachers[k].to(score.device))
+            tempered(divergence, score, self.teachers[k].to(score.device), self.temperature)
             for k, score in zip(batch, scores, strict=True)
         ]
 

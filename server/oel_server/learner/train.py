@@ -1,7 +1,6 @@
 """One round of distillation: LoRA on the round-start weights, towards those weights with lessons at hand.
 
-Left out on purpose: dropout, learning-rate decay, and a live teacher (it collapses; a teacher stays frozen for
-the whole round).
+Left out on purpose: dropout, and a live teacher (it collapses; a teacher stays frozen for the whole round).
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def distil(
         before = _gaps(objective, measured, config.batch_states)
         weights = _focused(objective, items, weights, config)
         with lora(model, config.rank, config.alpha, config.seed) as student:
-            goal = replace(objective, forward=config.forward)
+            goal = replace(objective, forward=config.forward, temperature=config.temperature)
             losses = _train(student, goal, weights, config, checkpoint, on_step, processes)
             after = _gaps(objective, measured, config.batch_states)
             update = as_update(student)
@@ -136,9 +135,14 @@ def train_step(
     norm = torch.nn.utils.clip_grad_norm_(adapter.values(), config.clip)
     _check_finite(step + 1, total.item(), norm.item(), config)
     for group in optimizer.param_groups:
-        group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
+        group["lr"] = learning_rate(step, config)
     optimizer.step()
     return total.item()
+
+
+def learning_rate(step: int, config: DistilConfig) -> float:
+    """Of step number `step`, from 0: a linear rise over the warmup times a linear fall over all steps."""
+    return config.lr * min(1.0, (step + 1) / max(1, config.warmup)) * (1 - step / config.steps)
 
 
 def _loss(objective: Objective, weights: Tensor, batch: Sequence[int], processes: Processes) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oel_server.knowledge import Knowledge
-from oel_server.talks.questions import Use, questions
+from oel_server.talks.questions import Subject, Use, questions
 from oel_shared.chat.behaviours import Known, known_rules, rule_of
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.model import LanguageModel, Message
@@ -19,6 +19,8 @@ QUESTIONS = {"practice": 12, "screening": 4, "gate": 12}
 HELD = 8
 """Questions of each topic without lessons: there the student is held to what it was. Without them, play that is
 learnt gets into general talk: asked about bread, a small model says to take it from the fridge (lab log)."""
+HELD_FORM = 32
+"""Questions of wishes for the form of an answer, a round: of all that is held these are forgotten first."""
 HELD_TOKENS = 32
 HELD_TEMPERATURE = 0.7
 """What is held in place shall be language: at temperature 1 a small model's answers often are not."""
@@ -35,7 +37,7 @@ Done = Callable[[], None]
 class PracticeTalk:
     """A question of the server's own and an answer to it."""
 
-    topic: Topic
+    topic: Subject
     question: str
     answer: str
     """By the current release, without lessons."""
@@ -77,15 +79,17 @@ def questions_for(knowledge: Knowledge, use: Use, round: int, seed: int) -> list
     return [(t, q) for t in TOPICS if t in taught for q in questions(t, use, round, QUESTIONS[use], seed)]
 
 
-def held_questions(knowledge: Knowledge, round: int, seed: int) -> list[tuple[Topic, str]]:
-    """A round's questions of all other topics."""
+def held_questions(knowledge: Knowledge, round: int, seed: int) -> list[tuple[Subject, str]]:
+    """A round's questions of all other topics, and of form."""
     taught = taught_topics(knowledge)
-    return [(t, q) for t in TOPICS if t not in taught for q in questions(t, "practice", round, HELD, seed)]
+    counts: dict[Subject, int] = {topic: HELD for topic in TOPICS if topic not in taught}
+    counts["form"] = HELD_FORM
+    return [(t, q) for t, count in counts.items() for q in questions(t, "practice", round, count, seed)]
 
 
 def ask(
     model: LanguageModel,
-    asked: Sequence[tuple[Topic, str]],
+    asked: Sequence[tuple[Subject, str]],
     seed: int,
     on_done: Done,
     knowledge: Knowledge | None = None,
@@ -123,7 +127,7 @@ def talk_prompt(question: str, rules: Sequence[Known] = ()) -> tuple[Message, ..
     return (Message("user", question + told),)
 
 
-def rules_for(topic: Topic, knowledge: Knowledge) -> tuple[Known, ...]:
+def rules_for(topic: Subject, knowledge: Knowledge) -> tuple[Known, ...]:
     """The rules that are told in a talk about a topic, best first."""
     lessons = [x for x in knowledge.used(FAMILY) if x.cue == topic and x.id not in knowledge.silent]
     return tuple(known for x in lessons[:RULES_SHOWN] if (known := known_rule(x)))

@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from oel_shared.wire import Topic
 
+Subject = Topic | Literal["form"]
+"""What a question is about; "form" is a wish for how an answer looks, about which nothing is taught."""
 Use = Literal["practice", "screening", "gate"]
 _SHARES: tuple[Use, ...] = ("practice", "practice", "screening", "gate")
 """By the hash of a question: half are practised on, a quarter each screened on and judged on."""
 
 
-def questions(topic: Topic, use: Use, round: int, count: int, seed: int) -> tuple[str, ...]:
+def questions(topic: Subject, use: Use, round: int, count: int, seed: int) -> tuple[str, ...]:
     """`count` questions of a topic for one use: other ones in every round until all were asked, then again.
 
     Args:
@@ -29,7 +31,7 @@ def questions(topic: Topic, use: Use, round: int, count: int, seed: int) -> tupl
 
 
 @cache
-def every_question(topic: Topic) -> tuple[str, ...]:
+def every_question(topic: Subject) -> tuple[str, ...]:
     """All questions of a topic, each once."""
     bank = _bank()
     return tuple(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from oel_server.forgetting.checks import CHECKS
@@ -18,11 +19,19 @@ def test_there_are_at_least_200_instructions_of_every_kind_and_64_prompts_each_o
 
 
 def test_nothing_that_is_asked_is_ever_practised():
-    practised = {question for topic in TOPICS for question in every_question(topic)}
+    practised = {question for topic in (*TOPICS, "form") for question in every_question(topic)}
     asked = {*chat_prompts(), *(one.text for one in instructions())}
     assert not asked & practised
     # Nor is a practised question hidden in one.
     assert not [one for one in asked if any(question in one for question in practised)]
+
+
+def test_wishes_for_form_that_are_practised_share_no_four_words_with_an_instruction():
+    def runs(texts):
+        words = [re.findall(r"\w+", text.lower()) for text in texts]
+        return {tuple(w[i : i + 4]) for w in words for i in range(len(w) - 3)}
+
+    assert not runs(every_question("form")) & runs(one.text for one in instructions())
 
 
 def test_general_talk_about_a_taught_topic_is_left_out():

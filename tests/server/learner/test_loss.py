@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, token_reverse_kl, weighted_mean
+from oel_server.learner.loss import (
+    choice_forward_kl,
+    choice_reverse_kl,
+    tempered,
+    token_reverse_kl,
+    weighted_mean,
+)
 
 STUDENT = [-1.0, -2.0, 0.5]
 TEACHER = [0.2, -1.5, -0.4]
@@ -138,3 +144,19 @@ def test_unequal_shapes_and_no_tokens_to_compare_are_refused():
         token_reverse_kl(tensor(random_logits(0)), tensor(random_logits(1, 2)), 4)
     with pytest.raises(ValueError, match="top_k"):
         token_reverse_kl(tensor(random_logits(0)), tensor(random_logits(1)), 0)
+
+
+def test_a_temperature_pulls_towards_a_choice_that_the_student_gives_next_to_nothing():
+    def pull(temperature):
+        student = tensor([0.0, -9.0]).requires_grad_()
+        tempered(choice_reverse_kl, student, tensor([-9.0, 0.0]), temperature).backward()
+        return -student.grad[1].item()
+
+    assert pull(2.0) > 20 * pull(1.0) > 0
+
+
+def test_a_temperature_of_one_changes_nothing_and_no_temperature_moves_the_optimum():
+    s, t = tensor(STUDENT), tensor(TEACHER)
+    assert tempered(choice_reverse_kl, s, t, 1.0) == choice_reverse_kl(s, t)
+    assert tempered(choice_reverse_kl, t, t, 3.0).item() == pytest.approx(0, abs=1e-9)
+    assert tempered(choice_reverse_kl, s, t, 3.0) > 0

@@ -10,7 +10,7 @@ from oel_server.learner.compute import cast_once
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.loss import choice_reverse_kl
 from oel_server.learner.packing import answer_states, choice_log_probs, score_states
-from oel_server.learner.train import _batch, distil
+from oel_server.learner.train import _batch, distil, learning_rate
 from oel_server.learner.update import Update
 from oel_shared.errors import StateError
 
@@ -106,7 +106,7 @@ def test_the_teacher_of_round_two_is_the_round_start_state_and_not_the_base(make
     master = make_master(random_update(base))
     true_gap, gap_to_base = gap(master, master, TAUGHT), gap(master, base, TAUGHT)
     assert abs(gap_to_base - true_gap) > 0.5 * true_gap, "the two teachers must differ for this test"
-    result = distil(master, TAUGHT, replace(CONFIG, steps=1, batch_states=len(TAUGHT)))
+    result = distil(master, TAUGHT, replace(CONFIG, steps=1, batch_states=len(TAUGHT), temperature=1.0))
     assert result.gap_before == pytest.approx(true_gap, rel=0.1)
     assert result.losses[0] == pytest.approx(true_gap, rel=0.1)
 
@@ -200,6 +200,12 @@ def test_a_round_without_lessons_is_refused_before_anything_is_computed(make_mas
         distil(make_master(), KEPT, CONFIG)
     with pytest.raises(StateError, match="nothing to distil"):
         distil(make_master(), [*KEPT, replace(TAUGHT[0], weight=0.0)], CONFIG)
+
+
+def test_the_learning_rate_rises_over_the_warmup_and_falls_in_a_line_to_nothing():
+    config = replace(CONFIG, steps=10, warmup=2, lr=1.0)
+    rates = [learning_rate(step, config) for step in range(10)]
+    assert rates == pytest.approx([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
 
 def test_every_epoch_holds_each_item_once_in_an_order_of_its_own():

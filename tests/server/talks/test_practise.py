@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from made_reports import knowledge_of
 from oel_server.talks.practise import (
     HELD,
+    HELD_FORM,
     HELD_TEMPERATURE,
     QUESTIONS,
     RULES_SHOWN,
@@ -52,7 +53,8 @@ def test_the_current_release_answers_own_questions_and_is_told_no_rule():
 def test_without_a_lesson_about_talks_questions_of_every_topic_hold_general_talk_in_place():
     knowledge = knowledge_of(Lesson.of("coin", "right"))
     talks = practise_talks(Listening(), knowledge, 1, 0, lambda: None)
-    assert [talk.topic for talk in talks.practice] == [topic for topic in TOPICS for _ in range(HELD)]
+    held = [topic for topic in TOPICS for _ in range(HELD)]
+    assert [talk.topic for talk in talks.practice] == [*held, *["form"] * HELD_FORM]
     assert talks.screening == ()
     items = answer_items(talks.practice, knowledge, lambda messages: messages[-1].content)
     assert not any(item.has_lesson for item in items)
@@ -66,7 +68,7 @@ def test_a_topic_is_either_taught_or_held():
     knowledge = knowledge_of(BRIEFLY)
     taught = {topic for topic, _ in questions_for(knowledge, "practice", 1, 0)}
     held = {topic for topic, _ in held_questions(knowledge, 1, 0)}
-    assert (taught, held) == ({"facts"}, set(TOPICS) - {"facts"})
+    assert (taught, held) == ({"facts"}, {*TOPICS, "form"} - {"facts"})
 
 
 def test_the_three_uses_ask_different_things():

@@ -15,7 +15,7 @@ def test_every_question_reads_as_its_topic(topic):
     assert {q: topic_of(q) for q in every_question(topic) if topic_of(q) != expected} == {}
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("topic", [*TOPICS, "form"])
 def test_no_question_is_used_for_two_things(topic):
     whole = {use: set(questions(topic, use, 1, 10_000, 0)) for use in get_args(Use)}
     assert sum(map(len, whole.values())) == len(set.union(*whole.values())) == len(every_question(topic))
