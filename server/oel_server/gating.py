@@ -59,7 +59,9 @@ def _judged(
         return _gate_unplayed(round, current, candidate, talks, alpha)
     plays = plays_of(games, config.seed + number)
     with progress("gate", 3 * len(plays)) as advance:
-        played = judge.gate(plays, current, candidate, alpha, config.seed, advance)
+        # Where they only must not get worse, what can hardly get better is played out all the same.
+        give_up = bool(taught & own)
+        played = judge.gate(plays, current, candidate, alpha, config.seed, advance, give_up)
     if taught & own:
         unplayed = sorted(taught - own)
         return played.as_json() | {"standing": "proven"} | ({"unplayed": unplayed} if unplayed else {})

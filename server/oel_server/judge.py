@@ -146,12 +146,16 @@ def gate(
     alpha: float,
     seed: int,
     on_done: Done | None = None,
+    give_up: bool = True,
 ) -> Verdict:
     """Is the candidate better than the current release on fresh games? Looks `LOOKS` times, may stop early.
 
     One-sided sign-flip test over games on the mean score of all families; each look spends alpha / LOOKS
     (Bonferroni), so peeking costs nothing. A family that is surely worse (interval below 0) forbids it. It also
     stops where it can hardly pass any more, which no error can come of.
+
+    Args:
+        give_up: False plays all games where it is not better, for who asks only whether it is worse.
     """
     results: dict[str, list[Result]] = {"current": [], "candidate": [], "random": []}
     arms: dict[str, Policy] = {
@@ -164,7 +168,7 @@ def gate(
         for name, found in evaluate(part, arms, on_done).arms.items():
             results[name] += found
         verdict = _verdict(results, alpha / LOOKS, look, seed)
-        if verdict.better or verdict.hopeless:
+        if verdict.better or (give_up and verdict.hopeless):
             break
     assert verdict is not None
     return verdict

@@ -25,8 +25,8 @@ ENOUGH_TURNS = 20
 EXPLORED = 40
 """States of a family that are added from cross-examination: of all games so far, and farther in them than the
 current release gets by itself. With more, too small a part would be its own."""
-HELD_WEIGHT = 12.0
-"""Of a talk that no lesson is about. At 1 general talk moves farther, and games are learnt no better (lab log)."""
+ANSWER_WEIGHT = 12.0
+"""Of an answer, beside 1 of a state. At 1 general talk moves farther, and games are learnt no better (lab log)."""
 RETOLD = 0.5
 """Weight of an item that only holds what the student does with its lessons."""
 
@@ -88,7 +88,7 @@ def answer_items(talks: Sequence[PracticeTalk], knowledge: Knowledge, render: Re
             teacher=render(talk_prompt(talk.question, rules)),
             answer=talk.answer,
             group=FAMILY,
-            weight=1.0 if rules else HELD_WEIGHT,
+            weight=ANSWER_WEIGHT,
             episode=talk.question,
         )
         for talk, rules in told

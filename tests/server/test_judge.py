@@ -56,6 +56,12 @@ def test_a_worse_player_is_not_released_and_soon_given_up(corridor):
     assert (verdict.better, verdict.looks) == (False, 1)
 
 
+def test_whoever_asks_only_whether_it_is_worse_sees_all_games(corridor):
+    verdict = judge.gate(corridor, ScriptedModel(skilled), ScriptedModel(), ALPHA, seed=0, give_up=False)
+    assert (verdict.better, verdict.looks) == (False, judge.LOOKS)
+    assert verdict.overall.games == 24
+
+
 def test_a_single_game_won_of_ten_is_not_given_up():
     """Few games that differ are little evidence, for as well as against."""
 

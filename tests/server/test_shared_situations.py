@@ -169,6 +169,19 @@ def test_what_is_nearer_to_the_teacher_but_harms_the_servers_own_games_is_not_re
     assert gate["overall"]["candidate_kl"] < gate["overall"]["current_kl"]
 
 
+def test_own_games_that_only_must_not_get_worse_are_played_to_the_end(world):
+    """Where nothing was taught, a gain is not to be had, and giving up for want of one would hide a loss."""
+
+    def same_in_corridors(prompt: str, choice: str) -> float:
+        return (obeys if "Hall of" in prompt else heeds_hints)(prompt, choice)
+
+    world.report(TOY)
+    world.share(10, 11)
+    world.candidates_play = same_in_corridors
+    assert world.round().run()["released"]
+    assert RoundFolder(world.server, 1).expect("gate")["looks"] == 3
+
+
 def test_own_games_and_shared_situations_are_practised_together(world):
     world.report(TOY)
     world.report(*CORRIDOR)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from oel_server.knowledge import Knowledge
 from oel_server.talks.questions import Subject, Use, questions
 from oel_shared.chat.behaviours import Known, known_rules, rule_of
+from oel_shared.chat.topics import topic_of
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.model import LanguageModel, Message
 from oel_shared.wire import TOPICS, Lesson, Topic
@@ -80,11 +81,12 @@ def questions_for(knowledge: Knowledge, use: Use, round: int, seed: int) -> list
 
 
 def held_questions(knowledge: Knowledge, round: int, seed: int) -> list[tuple[Subject, str]]:
-    """A round's questions of all other topics, and of form."""
+    """A round's questions of all other topics, and of form, but for wishes that are about a taught topic."""
     taught = taught_topics(knowledge)
     counts: dict[Subject, int] = {topic: HELD for topic in TOPICS if topic not in taught}
     counts["form"] = HELD_FORM
-    return [(t, q) for t, count in counts.items() for q in questions(t, "practice", round, count, seed)]
+    drawn = [(t, q) for t, count in counts.items() for q in questions(t, "practice", round, count, seed)]
+    return [(t, q) for t, q in drawn if topic_of(q) not in taught]
 
 
 def ask(

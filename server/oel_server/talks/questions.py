@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 import tomllib
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -22,10 +23,12 @@ _SHARES: tuple[Use, ...] = ("practice", "practice", "screening", "gate")
 def questions(topic: Subject, use: Use, round: int, count: int, seed: int) -> tuple[str, ...]:
     """`count` questions of a topic for one use: other ones in every round until all were asked, then again.
 
+    Every part of the order holds as much of each template as the whole does.
+
     Args:
         round: counts from 1.
     """
-    known = sorted((q for q in every_question(topic) if _use(q) == use), key=lambda q: _digest(f"{seed} {q}"))
+    known = _spread([_shuffled(group, use, seed) for group in _by_template(topic)])
     start = count * (round - 1)
     return tuple(known[k % len(known)] for k in range(start, start + min(count, len(known))))
 
@@ -33,10 +36,22 @@ def questions(topic: Subject, use: Use, round: int, count: int, seed: int) -> tu
 @cache
 def every_question(topic: Subject) -> tuple[str, ...]:
     """All questions of a topic, each once."""
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(_by_template(topic))))
+
+
+@cache
+def _by_template(topic: Subject) -> tuple[tuple[str, ...], ...]:
     bank = _bank()
-    return tuple(
-        dict.fromkeys(q for template in bank[topic]["templates"] for q in _fillings(template, bank["slots"]))
-    )
+    return tuple(tuple(_fillings(template, bank["slots"])) for template in bank[topic]["templates"])
+
+
+def _shuffled(questions: Iterable[str], use: Use, seed: int) -> list[str]:
+    return sorted((q for q in questions if _use(q) == use), key=lambda q: _digest(f"{seed} {q}"))
+
+
+def _spread(groups: Sequence[Sequence[str]]) -> list[str]:
+    places = {q: (n + 0.5) / len(group) for group in groups for n, q in enumerate(group)}
+    return sorted(places, key=lambda q: (places[q], _digest(q)))
 
 
 def _fillings(template: str, slots: dict[str, list[str]]) -> list[str]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
+from importlib.resources import files
 
 from oel_server.forgetting.checks import CHECKS
 from oel_server.forgetting.prompts import chat_prompts, instructions, untaught_prompts
@@ -32,6 +34,14 @@ def test_wishes_for_form_that_are_practised_share_no_four_words_with_an_instruct
         return {tuple(w[i : i + 4]) for w in words for i in range(len(w) - 3)}
 
     assert not runs(every_question("form")) & runs(one.text for one in instructions())
+
+
+def test_no_task_of_an_instruction_is_about_what_wishes_for_form_are_about():
+    # The last word says what it is about; its first letters tell "bicycles" and "bicycle" alike.
+    tasks = tomllib.loads(files("oel_server.forgetting").joinpath("instructions.toml").read_text())["tasks"]
+    about = {task.rstrip(".").split()[-1][:5] for task in tasks}
+    practised = {word[:5] for text in every_question("form") for word in re.findall(r"[a-z]+", text.lower())}
+    assert not about & practised
 
 
 def test_general_talk_about_a_taught_topic_is_left_out():

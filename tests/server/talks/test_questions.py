@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from oel_server.talks.questions import Use, every_question, questions
+from oel_server.talks.questions import Use, _by_template, every_question, questions
 from oel_shared.chat.topics import topic_of
 from oel_shared.wire import TOPICS
 
@@ -26,6 +26,14 @@ def test_rounds_get_other_questions_until_all_were_asked():
     first, second = (questions("facts", "practice", number, 8, seed=3) for number in (1, 2))
     assert len(first) == len(second) == 8
     assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize("round", [1, 2, 3])
+def test_a_round_asks_of_nearly_every_wish_for_form_and_of_none_too_often(round):
+    asked = questions("form", "practice", round, 32, seed=0)
+    counts = [sum(q in asked for q in group) for group in _by_template("form")]
+    assert sum(map(bool, counts)) > 0.8 * len(counts)
+    assert max(counts) <= 4
 
 
 def test_where_all_were_asked_it_begins_again():
