@@ -128,8 +128,8 @@ def play(
 def extract(
     home: Home = None,
     propose: Annotated[
-        Literal["model", "count", "last"],
-        typer.Option(help="Who points at commands. 'count' and 'last' are controls: shown, never kept."),
+        Literal["model", "news", "count", "last"],
+        typer.Option(help="Who proposes commands. All but 'model' are controls: shown, never kept."),
     ] = "model",
     as_json: Json = False,
 ) -> None:

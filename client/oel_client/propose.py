@@ -1,4 +1,4 @@
-"""Who points at the commands that mattered in an episode: the device's own model, or a control."""
+"""Who proposes the commands that mattered in an episode: the device's own model and good news, or a control."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ def _commands(trajectories: Sequence[Trajectory]) -> list[tuple[str, ...]]:
     ]
 
 
+def rewarded_actions(
+    trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
+) -> list[tuple[str, ...]]:
+    """The control that proposes what good news came with, as `model_proposals` does beside the model's own."""
+    return _rewarded(trajectories, good_news)
+
+
 def every_action(
     trajectories: Sequence[Trajectory], model: LanguageModel, good_news: frozenset[str]
 ) -> list[tuple[str, ...]]:
@@ -73,6 +80,7 @@ def last_action(
 
 PROPOSERS: Mapping[str, Proposer] = {
     "model": model_proposals,
+    "news": rewarded_actions,
     "count": every_action,
     "last": last_action,
 }

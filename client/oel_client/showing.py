@@ -38,7 +38,7 @@ def show_lessons(found: Sequence[Found], store: DeviceStore, release: str) -> No
         show(in_words(item.lesson))
         show(
             f"    followed: good news {evidence.supports} times, none {evidence.contradictions} times;"
-            f" seen in {evidence.episodes} episodes, the model pointed at it in {evidence.proposals}"
+            f" seen in {evidence.episodes} episodes, proposed in {evidence.proposals}"
         )
         if (tally := Tally.of(evidence)).pairs:
             show(f"    tried: won {tally.won}, lost {tally.lost}, tied {tally.tied}; {verdict(tally)}")

@@ -1,7 +1,8 @@
-"""Who has to propose? The lessons of a finished run as the model found them, and as two controls would have.
+"""Who has to propose? The lessons of a finished run as the device found them, and as three controls would have.
 
-Counting alone proposes every command, `last` the episode's last one. Both go through the same episodes,
-counts, cut and merge as the model's proposals did; only what the model itself proposed is read back.
+Beside what the model names, what good news came with is proposed; `news` proposes only that, counting alone
+every command, `last` the episode's last one. All go through the same episodes, counts, cut and merge as the
+device's, which are read back.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ from oel_shared.types import Trajectory
 from oel_shared.wire import Lesson, read_lesson
 
 FILE = "controls.json"
-TITLE = "Who proposed: the model, counting alone, the last action"
+TITLE = "Who proposed: the device, good news alone, counting alone, the last action"
 NOTE = (
-    "The same episodes with another proposer: counting alone proposes every command, the last action only "
-    "the one that ended the episode. Used is what enough devices support and what is surely better than what "
+    "The same episodes with another proposer. The device proposes what its model names and what good news came "
+    "with; good news alone only the latter, counting alone every command, the last action only the one that ended "
+    "the episode. Used is what enough devices support and what is surely better than what "
     "was done instead, from this release's reports alone and before the precheck."
 )
 COLUMNS = (
     "who proposed", "release", "task family", "lessons reported", "lessons used",
     "one is not the last action", "base with them in the prompt",
 )  # fmt: skip
-NAMES = {"model": "the model", "count": "counting alone (no model)", "last": "the last action"}
+NAMES = {
+    "model": "the device", "news": "good news alone (no model)", "count": "counting alone (no model)",
+    "last": "the last action",
+}  # fmt: skip
 ARMS = {"without": "no lessons", "random": "random legal play"}
 
 

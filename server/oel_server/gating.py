@@ -84,7 +84,7 @@ def _gate_unplayed(
 ) -> Json:
     """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
     practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
-    yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed + 1)
+    yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed, gate=True)
     before, after = (yardstick.measure(model).kls for model in (current, candidate))
     found = judge.gate_unplayed(before, after, alpha, round.config.seed)
     return found | {"standing": "unproven"}

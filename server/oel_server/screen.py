@@ -70,15 +70,19 @@ class Yardstick:
         return Measured(tuple(kls), float(np.mean(likely)) if likely else None)
 
 
-def yardstick(current: LanguageModel, practice: Practice, knowledge: Knowledge, seed: int) -> Yardstick:
+def yardstick(
+    current: LanguageModel, practice: Practice, knowledge: Knowledge, seed: int, gate: bool = False
+) -> Yardstick:
     """Up to `MAX_STATES` states in which a lesson applies, and talks, that the learner did not see.
 
     A practice too small to hold any out is screened on what was trained on; the gate's games are new anyway.
+
+    Args:
+        gate: take other states than picking a file with the same seed does, as far as there are others.
     Raises: StateError if no lesson applies in any practice state or talk.
     """
-    states = teacher_states(practice.screening, knowledge, seed) or teacher_states(
-        practice.prompts, knowledge, seed
-    )
+    held, trained = practice.screening, practice.prompts
+    states = teacher_states(held, knowledge, seed, gate) or teacher_states(trained, knowledge, seed, gate)
     talks = taught_talks(practice.talks.screening, knowledge)
     if not states and not talks:
         raise StateError("no lesson applies in any practice state: practise on more games (practice_games)")
@@ -86,12 +90,12 @@ def yardstick(current: LanguageModel, practice: Practice, knowledge: Knowledge, 
 
 
 def teacher_states(
-    prompts: Sequence[PracticePrompt], knowledge: Knowledge, seed: int
+    prompts: Sequence[PracticePrompt], knowledge: Knowledge, seed: int, gate: bool = False
 ) -> list[PracticePrompt]:
-    """Up to `MAX_STATES` of these states in which a lesson applies, in their order."""
+    """Up to `MAX_STATES` of these states in which a lesson applies, in their order; others for the gate."""
     taught = [p for p in prompts if teacher_hints(p, knowledge)]
-    order = np.random.default_rng(seed).permutation(len(taught))[:MAX_STATES]
-    return [taught[i] for i in sorted(order)]
+    order = np.random.default_rng(seed).permutation(len(taught))
+    return [taught[i] for i in sorted(order[-MAX_STATES:] if gate else order[:MAX_STATES])]
 
 
 def choices(

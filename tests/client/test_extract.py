@@ -45,7 +45,7 @@ def of(found, template, cue="legal"):
     return next((f for f in found if f.lesson == lesson), None)
 
 
-def test_the_model_proposes_and_only_what_it_named_becomes_a_lesson():
+def test_only_what_the_model_named_or_good_news_came_with_becomes_a_lesson():
     found_it = episode(turn("take knife", NO, "go west"), turn("open chest", YES, "go west"))
     left_it = episode(turn("go west", NO, "take knife"), turn("go east", NO, "open chest"), success=False)
     won = [found_it, left_it]
@@ -54,7 +54,7 @@ def test_the_model_proposes_and_only_what_it_named_becomes_a_lesson():
         return {f.lesson.template for f in extract(won, model, PUBLIC, NEWS)}
 
     assert named(naming("take knife")) == {"take knife", "open chest"}
-    assert named(naming("open chest")) == {"open chest"}
+    assert named(naming("open chest")) == {"open chest"}  # neither knife nor a way: not named, no news
 
 
 def test_what_good_news_came_with_is_proposed_though_the_model_passes_over_it():

@@ -65,6 +65,7 @@ def test_counting_finds_what_the_model_finds_and_the_last_action_only_the_end(pl
     assert {"open chest"} < used(played, "model")
     assert used(played, "model") <= used(played, "count")
     assert used(played, "last") == {"open chest"}
+    assert used(played, "news") <= used(played, "model")  # which proposes that and more
 
 
 def test_a_proposer_that_asks_a_model_is_found_out(played: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_each_release_has_rows_of_its_own(run: Path) -> None:
     write_controls(run)
     rows = read_json(run / "controls.json")["rows"]
     assert [(r["release"], r["proposer"]) for r in rows] == [
-        (release, proposer) for release in ("base", "r1") for proposer in ("model", "count", "last")
+        (release, proposer) for release in ("base", "r1") for proposer in ("model", "news", "count", "last")
     ]
 
 
@@ -129,7 +130,7 @@ def test_the_report_shows_who_proposed_what(run: Path) -> None:
     for shown in (controls.TITLE, "counting alone (no model)", "<td>the last action</td>", "open chest"):
         assert shown in text, shown
     cells = {row[0]: row for row in table_rows(run)}
-    assert cells["the model"][5] == "yes"
+    assert cells["the device"][5] == "yes"
     assert cells["the last action"][5] == "no"
 
 
@@ -183,7 +184,7 @@ def test_the_bar_measures_lessons_that_a_model_heeds_as_better_than_none(run: Pa
     write_controls(run, {"release": "base", **figures})
     cells = {row[0]: row for row in table_rows(run)}
     score = figures["families"]["scripted"]["model"]["score"]
-    assert cells["the model"][6].startswith(f"{100 * score:.1f} % (")
+    assert cells["the device"][6].startswith(f"{100 * score:.1f} % (")
     assert set(controls.ARMS.values()) < set(cells)
     assert {len(row) for row in cells.values()} == {len(controls.COLUMNS)}
     write_report(run)
@@ -209,5 +210,5 @@ def test_equal_lessons_are_played_once_and_said_to_be_equal(run: Path, bar: Modu
     assert figures["difference"]["count"] == [0, 0, 0]
     write_controls(run, {"release": "base", **figures})
     cells = {row[0]: row for row in table_rows(run)}
-    assert cells["counting alone (no model)"][6].endswith("as with the model")
+    assert cells["counting alone (no model)"][6].endswith("as with the device")
     assert cells["the last action"][6].endswith("as with no lessons")

@@ -147,6 +147,15 @@ def test_more_states_than_needed_are_sampled_by_the_seed():
     assert a == again != b
 
 
+def test_a_gate_without_games_judges_on_states_that_picked_no_file():
+    many = TAUGHT[: 2 * screen.MAX_STATES]
+    picked_on, judged_on = (
+        screen.yardstick(ScriptedModel(), practice(many), KNOWLEDGE, 0, gate).states for gate in (False, True)
+    )
+    assert len(judged_on) == screen.MAX_STATES
+    assert not {p.game for p in picked_on} & {p.game for p in judged_on}
+
+
 def test_only_the_teacher_sees_the_lessons():
     model = ScriptedModel()
     screen.choices(model, TAUGHT[:3])

@@ -63,7 +63,8 @@ class Evidence(Frozen):
     episodes: Count
     """Episodes in which the lesson applied at some turn."""
     proposals: Count
-    """Episodes in which the model named a matching action as one that mattered."""
+    """Episodes in which a matching action was proposed as one that mattered: the model named it, or good news came
+    with it."""
     supports: Count
     """Turns at which it was followed and good news came soon after."""
     contradictions: Count

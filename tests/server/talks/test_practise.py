@@ -76,7 +76,9 @@ def test_a_topic_is_either_taught_or_held():
 
 def test_a_wish_for_form_about_a_taught_topic_is_not_held_as_it_was():
     everything = knowledge_of()
-    about_facts = [q for r in range(1, 4) for _, q in held_questions(everything, r, 0) if topic_of(q) == "facts"]
+    about_facts = [
+        q for r in range(1, 4) for _, q in held_questions(everything, r, 0) if topic_of(q) == "facts"
+    ]
     assert any("please" in q or "enough" in q for q in about_facts)  # wishes for form that read as facts
     rounds = [held_questions(knowledge_of(BRIEFLY), r, 0) for r in range(1, 4)]
     assert not [q for held in rounds for _, q in held if topic_of(q) == "facts"]
