@@ -205,8 +205,18 @@ def distil(round: Context) -> Json:
     return train_on(round, items_of(round), focus=MOVED if round.config.states == "moved" else 1.0)
 
 
-def train_on(round: Context, items: Sequence[Item], focus: float = 1.0, forward: bool = False) -> Json:
-    """Train the round-start weights on these items; see `DistilConfig` for `focus` and `forward`."""
+def train_on(
+    round: Context,
+    items: Sequence[Item],
+    focus: float = 1.0,
+    forward: bool = False,
+    temperature: float | None = None,
+) -> Json:
+    """Train the round-start weights on these items; see `DistilConfig` for what they are trained with.
+
+    Args:
+        temperature: None leaves the config's own.
+    """
     # Imported here: a round that ends before this stage needs no torch.
     from oel_server.learner import DistilConfig, load_master
     from oel_server.learner import distil as train
@@ -222,6 +232,8 @@ def train_on(round: Context, items: Sequence[Item], focus: float = 1.0, forward:
         focus=focus,
         forward=forward,
     )
+    if temperature is not None:
+        config = replace(config, temperature=temperature)
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
         round.folder.log({"stage": "distil", "step": done, "loss": loss})

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from made_reports import knowledge_of
+from oel_fleet.experiment import arms
 from oel_fleet.experiment import measure as measuring
 from oel_fleet.experiment.arms import ARMS as EVERY_ARM
 from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_random_lessons
@@ -18,7 +19,8 @@ from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
 from oel_fleet.experiment.predict import Point, plot, predicted, rank_correlation
 from oel_fleet.experiment.run import Experiment, open_experiment
 from oel_fleet.experiment.table import ALL, markdown, publish, published, results, write_results
-from oel_server import releases
+from oel_server import learning, releases
+from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.round import Round
 from oel_shared.errors import ConfigError, StateError
 from oel_shared.gguf_file import sha256_file
@@ -136,6 +138,36 @@ def test_every_arm_trains_in_its_own_way(done):
     assert moved["items"] == opcd["items"] + opcd["taught"]  # each told state again, to be held as it is
     assert off["items"] != opcd["items"]  # the teacher meets other states
     assert off["losses"][0] != opcd["losses"][0]
+
+
+class Stopped(Exception):
+    """Ends a training before its first step."""
+
+
+def training_of(done: Experiment, arm: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list, DistilConfig]:
+    """The items and settings that an arm trains with."""
+    given = []
+
+    def no_training(master, items, config, *others):
+        given.extend((list(items), config))
+        raise Stopped
+
+    monkeypatch.setattr("oel_server.learner.distil", no_training)
+    ours = done.chain(arm, 1).round(1)
+    with ours.models, pytest.raises(Stopped):
+        (arms._distil_off_policy if arm == "off-policy" else learning.distil)(ours)
+    return given[0], given[1]
+
+
+def test_off_policy_learns_the_teachers_choices_as_they_are_and_holds_the_same_talk(done, monkeypatch):
+    ours, plain = training_of(done, "opcd", monkeypatch)
+    off, config = training_of(done, "off-policy", monkeypatch)
+    assert (config.forward, config.temperature) == (True, 1.0)
+    assert replace(config, forward=False, temperature=plain.temperature) == plain
+    held = [item for item in ours if isinstance(item, AnswerItem)]
+    assert len(held) > 0
+    assert [item for item in off if isinstance(item, AnswerItem)] == held
+    assert any(isinstance(item, ChoiceItem) and item.has_lesson for item in off)
 
 
 class Interrupted(Players):

@@ -17,22 +17,30 @@ from oel_server.knowledge import Knowledge
 from oel_server.practise import PracticePrompt, distinct_prompts
 from oel_server.round import Round
 from oel_server.stages import Json
-from oel_server.teach import distil_items, teacher_hints
+from oel_server.teach import answer_items, distil_items, teacher_hints
 from oel_shared.environments.registry import open_environment
 from oel_shared.errors import StateError
 from oel_shared.play import ModelPolicy, play
 from oel_shared.wire import Lesson
+
+PLAIN_TEMPERATURE = 1.0
+"""At which the gradient of KL(teacher || student) is that of the log-likelihood of the teacher's choices."""
 
 Pool = Mapping[str, Collection[str]]
 """By family: templates of actions that were legal."""
 
 
 class OffPolicy(Round):
-    """Off-policy context distillation: the same lessons and steps, but it learns from the teacher's play.
+    """Off-policy context distillation: the same lessons, but the student learns from the teacher's play.
 
-    The round-start model plays the practice games again with the lessons at hand; the student is trained on the
-    states of that play, towards the teacher's distribution over the actions by KL(teacher || student), which is
-    what training on the teacher's own choices comes to. Games held out for screening stay held out.
+    The same as in `opcd`: weights, lessons, practice games (those held out for screening stay held out), steps,
+    batch, rate and its schedule, and the practice talks with their weight, by reverse KL as there: they hold general
+    talk in place. Devices of an experiment only play, so no lesson is about talks.
+
+    Different: the states are those that the teacher meets when it plays the practice games with the lessons at
+    hand. The student's own of this round and of earlier ones, and those that play by chance met, are left out: that
+    they are learnt from is what on-policy means. And choices are trained by KL(teacher || student) at temperature 1,
+    which is what training on the teacher's own choices comes to; the higher one is there for a fault of reverse KL.
     """
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
@@ -136,7 +144,11 @@ def _no_precheck(round: Context) -> Json:
 
 def _distil_off_policy(round: Context) -> Json:
     knowledge, render = round.knowledge(), round.load_current().render
-    return learning.train_on(round, distil_items(_taught_play(round), knowledge, render), forward=True)
+    items = [
+        *distil_items(_taught_play(round), knowledge, render),
+        *answer_items(round.practice().talks.practice, knowledge, render),
+    ]
+    return learning.train_on(round, items, forward=True, temperature=PLAIN_TEMPERATURE)
 
 
 def _taught_play(round: Context) -> Sequence[PracticePrompt]:
