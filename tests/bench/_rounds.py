@@ -35,13 +35,13 @@ class Judged:
 
 
 def run_experiment(rows: Sequence[str], once: Sequence[str] = ()) -> Experiment:
-    """Run what is missing of these rows; those of `once` are measured after the last round only."""
+    """Run what is missing of these rows; see `Plan.once`."""
     given = {
         "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
-        "types": False, "gate_games": GATE_GAMES,
+        "once": list(once), "types": False, "gate_games": GATE_GAMES,
     }  # fmt: skip
     ours = open_experiment(RUN, given)
-    ours.run(lambda cell: not (cell.kind == "play" and cell.name in once and cell.round < ROUNDS))
+    ours.run()
     return ours
 
 

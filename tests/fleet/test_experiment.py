@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from oel_fleet.experiment import measure as measuring
 from oel_fleet.experiment.arms import ARMS as EVERY_ARM
 from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_random_lessons
 from oel_fleet.experiment.cli import app
+from oel_fleet.experiment.learner import learner
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
 from oel_fleet.experiment.predict import Point, plot, predicted, rank_correlation
 from oel_fleet.experiment.run import Experiment, open_experiment
@@ -124,11 +126,18 @@ def test_a_run_that_was_ended_goes_on_with_the_missing_cells(done, tmp_path, tin
     assert players.opened == 0
 
 
-def test_only_the_cells_that_are_wanted_run(tmp_path, tiny_llama):
-    few = {"rows": ("random", "base"), "types": False, "model": str(tiny_llama)}
-    ours = open_experiment(tmp_path / "x", {**TINY, **few}, Players(tiny_llama))
-    ours.run(lambda cell: cell.name == "random")
-    assert {cell.name for cell in ours.cells if ours.result(cell)} == {"random"}
+def test_a_row_that_is_wanted_once_is_measured_after_the_last_round_alone_and_misses_nothing():
+    plan = Plan(environments=(SPEC,), seeds=(0,), rounds=3, rows=("opcd", "raw"), once=("raw",), types=False)
+    played = [(cell.name, cell.round) for cell in cells(plan, ()) if cell.kind == "play" and not cell.part]
+    assert played == [("opcd", 1), ("opcd", 2), ("opcd", 3), ("raw", 3)]
+
+
+def test_rows_wanted_once_may_be_asked_for_later(tmp_path):
+    open_experiment(tmp_path / "x", {"environments": [SPEC], "rows": ["random"]})
+    more = {"rows": ["random", "raw"], "once": ["raw"]}
+    assert open_experiment(tmp_path / "x", more).plan.once == ("raw",)
+    with pytest.raises(ConfigError, match="there is no row best"):
+        open_experiment(tmp_path / "x", {"once": ["best"]})
 
 
 def test_every_arm_trains_in_its_own_way(done):
@@ -280,6 +289,56 @@ def test_more_seeds_may_be_asked_for_later_and_other_plays_may_not(tmp_path):
     assert open_experiment(tmp_path / "x", {"seeds": [0, 1]}).plan.seeds == (0, 1)
     with pytest.raises(StateError, match="plays = 8"):
         open_experiment(tmp_path / "x", {"plays": 16})
+
+
+@pytest.fixture
+def begun(tmp_path) -> Path:
+    """A folder with one result."""
+    ours = open_experiment(
+        tmp_path / "x", {"environments": [SPEC], "seeds": [0], "rows": ["random"], "plays": 4}
+    )
+    ours.run()
+    return ours.folder
+
+
+def test_a_folder_goes_on_with_the_learner_that_began_it_and_may_grow(begun):
+    assert open_experiment(begun, {"seeds": [0, 1]}).plan.seeds == (0, 1)
+    assert "learner" in json.loads((begun / "plan.json").read_text())
+
+
+def test_a_folder_with_results_of_another_learner_is_refused_and_what_changed_is_named(begun, monkeypatch):
+    monkeypatch.setattr("oel_server.precheck.HARM", 0.2)
+    monkeypatch.setattr("oel_server.learner.items.DistilConfig", partial(DistilConfig, lr=1e-3))
+    with pytest.raises(StateError, match="not today's") as refused:
+        open_experiment(begun, {"seeds": [0, 1]})
+    said = str(refused.value)
+    assert "DistilConfig.lr was 0.0008, now 0.001; " in said
+    assert "; oel_server.precheck.HARM was 0.1, now 0.2. " in said
+    assert "Take another name, or the version that began it" in said
+    assert "\n" not in said
+    assert json.loads((begun / "plan.json").read_text())["seeds"] == [0]
+
+
+def test_results_of_a_learner_that_nobody_knows_are_refused_too(begun):
+    plan = json.loads((begun / "plan.json").read_text())
+    del plan["learner"]
+    (begun / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(StateError, match="does not say with which learner's settings"):
+        open_experiment(begun, {})
+    for file in (begun / "cells").iterdir():
+        file.unlink()
+    open_experiment(begun, {})  # nothing is there yet that could be mixed
+    assert json.loads((begun / "plan.json").read_text())["learner"] == learner()
+
+
+def test_what_decides_a_result_is_part_of_the_learner_and_what_only_takes_time_is_not():
+    names = set(learner())
+    assert {
+        "DistilConfig.lr", "DistilConfig.temperature", "ServerConfig.alpha", "oel_server.teach.ANSWER_WEIGHT",
+        "oel_server.talks.practise.HELD_FORM", "oel_server.talks.practise.QUESTIONS", "oel_server.judge.HOPELESS",
+        "oel_server.talks/questions.toml", "oel_fleet.experiment.arms.PLAIN_TEMPERATURE",
+    } <= names  # fmt: skip
+    assert not {name for name in names if name.endswith(("AT_ONCE", ".threads", ".device", ".steps"))}
 
 
 def test_the_table_replaces_its_own_earlier_one_in_a_page(done, tmp_path):

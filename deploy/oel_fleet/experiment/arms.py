@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from oel_client.extract import templates
 from oel_client.store import DeviceStore
@@ -23,6 +24,9 @@ from oel_shared.errors import StateError
 from oel_shared.play import ModelPolicy, play
 from oel_shared.wire import Lesson
 
+if TYPE_CHECKING:
+    from oel_server.learner.items import Item
+
 PLAIN_TEMPERATURE = 1.0
 """At which the gradient of KL(teacher || student) is that of the log-likelihood of the teacher's choices."""
 
@@ -34,13 +38,14 @@ class OffPolicy(Round):
     """Off-policy context distillation: the same lessons, but the student learns from the teacher's play.
 
     The same as in `opcd`: weights, lessons, practice games (those held out for screening stay held out), steps,
-    batch, rate and its schedule, and the practice talks with their weight, by reverse KL as there: they hold general
-    talk in place. Devices of an experiment only play, so no lesson is about talks.
+    batch, rate and its schedule, and the practice talks with their weight, by reverse KL as there: they hold
+    general talk in place. Devices of an experiment only play, so no lesson is about talks.
 
     Different: the states are those that the teacher meets when it plays the practice games with the lessons at
-    hand. The student's own of this round and of earlier ones, and those that play by chance met, are left out: that
-    they are learnt from is what on-policy means. And choices are trained by KL(teacher || student) at temperature 1,
-    which is what training on the teacher's own choices comes to; the higher one is there for a fault of reverse KL.
+    hand. The student's own of this round and of earlier ones are left out, as it is on-policy to learn from them,
+    and so are those that play by chance met. And choices are trained by KL(teacher || student) at temperature 1,
+    which is what training on the teacher's own choices comes to; the higher one is there for a fault of reverse
+    KL.
     """
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
@@ -144,7 +149,7 @@ def _no_precheck(round: Context) -> Json:
 
 def _distil_off_policy(round: Context) -> Json:
     knowledge, render = round.knowledge(), round.load_current().render
-    items = [
+    items: list[Item] = [
         *distil_items(_taught_play(round), knowledge, render),
         *answer_items(round.practice().talks.practice, knowledge, render),
     ]

@@ -62,6 +62,8 @@ class Plan(Config):
     plays: Annotated[int, Field(ge=1)] = 128
     """Of each family, row, round and seed."""
     rows: tuple[str, ...] = tuple(ROWS)
+    once: tuple[str, ...] = ()
+    """Rows that are measured after the last round only, not after each."""
     types: bool = True
     """Whether the last round's weights are also measured in every type of file, beside the base in that type."""
     split: Split = "final"
@@ -75,7 +77,7 @@ class Plan(Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Plan:
-        unknown = [row for row in self.rows if row not in ROWS]
+        unknown = [row for row in (*self.rows, *self.once) if row not in ROWS]
         if unknown:
             raise ValueError(f"there is no row {unknown[0]}. There are: {', '.join(ROWS)}")
         families = [open_environment(spec).family for spec in self.environments]
@@ -148,8 +150,14 @@ def cells(plan: Plan, types: tuple[str, ...]) -> Iterator[Cell]:
 
 def _plays(plan: Plan, seed: int, rounds: str, round: int) -> Iterator[Cell]:
     for name in plan.rows:
-        if ROWS[name].rounds == rounds:
+        if _measured(plan, name) == rounds:
             yield from _parts(plan, seed, name, round, "")
+
+
+def _measured(plan: Plan, name: str) -> str:
+    """After which rounds a row is, as `Row.rounds`."""
+    planned = ROWS[name].rounds
+    return "last" if planned == "each" and name in plan.once else planned
 
 
 def _parts(plan: Plan, seed: int, row: str, round: int, type_name: str) -> Iterator[Cell]:

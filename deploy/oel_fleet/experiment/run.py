@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oel_fleet.experiment.chain import Chain, play_first
+from oel_fleet.experiment.learner import check_learner, learner
 from oel_fleet.experiment.measure import file_types, measure
 from oel_fleet.experiment.plan import MINUTES_A_CELL, ROWS, Cell, Plan, cells
 from oel_server.context import OpenModel
@@ -21,7 +22,9 @@ from oel_shared.errors import StateError
 from oel_shared.llama import LlamaModel
 
 PLAN = "plan.json"
-GROWING = ("seeds", "rounds", "rows", "types")
+LEARNER = "learner"
+"""In that file, beside the plan: how the version that ran the cells learns (`learner.learner`)."""
+GROWING = ("seeds", "rounds", "rows", "once", "types")
 """What a later call may ask more or less of: it changes which cells there are, never what a cell finds."""
 
 
@@ -43,9 +46,9 @@ class Experiment:
         """What a cell found; None if it was not run. Raises: StateError if its file is damaged."""
         return read_result(self._file(cell), "experiment")
 
-    def run(self, wanted: Callable[[Cell], bool] = lambda cell: True) -> None:
-        """Run the cells that are wanted and have no result yet."""
-        ours = [cell for cell in self.cells if wanted(cell)]
+    def run(self) -> None:
+        """Run the cells that have no result yet."""
+        ours = self.cells
         missing = [cell for cell in ours if self.result(cell) is None]
         for number, cell in enumerate(missing, start=len(ours) - len(missing) + 1):
             say(f"cell {number} of {len(ours)}: {cell.id}")
@@ -101,10 +104,12 @@ def open_experiment(
 ) -> Experiment:
     """The experiment in `folder`, begun if there is none, with what `given` names changed.
 
-    Raises: ConfigError for a plan that cannot be; StateError where the change would mix two experiments.
+    Raises: ConfigError for a plan that cannot be; StateError where the change, or that of the learner since the
+        folder's cells were run, would mix two experiments.
     """
-    file = folder / PLAN
-    before = read_result(file, "experiment") or {}
+    file, now = folder / PLAN, learner()
+    written = read_result(file, "experiment") or {}
+    before = {key: value for key, value in written.items() if key != LEARNER}
     plan = check_config({**before, **given}, Plan, f"the plan of {folder.name}")
     after = plan.model_dump(mode="json")
     changed = [key for key in before if before[key] != after[key] and key not in GROWING]
@@ -113,6 +118,7 @@ def open_experiment(
             f"{folder} is an experiment with {changed[0]} = {json.dumps(before[changed[0]])}: its cells would not "
             f"fit {json.dumps(after[changed[0]])}. Take another name"
         )
-    if after != before:
-        atomic.write_text(file, json.dumps(after, indent=1) + "\n")
+    check_learner(folder, written.get(LEARNER), now)
+    if {**after, LEARNER: now} != written:
+        atomic.write_text(file, json.dumps({**after, LEARNER: now}, indent=1) + "\n")
     return Experiment(folder, plan, open_model)

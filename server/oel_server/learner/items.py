@@ -50,6 +50,10 @@ class AnswerItem:
 Item = ChoiceItem | AnswerItem
 
 
+NOT_LEARNT_FROM = ("gap_items", "checkpoint_every", "threads", "device", "recompute", "shard")
+"""Settings that the learnt weights do not depend on: what is measured, and where and how fast it is computed."""
+
+
 @dataclass(frozen=True, slots=True)
 class DistilConfig:
     """How to train."""

@@ -22,7 +22,7 @@ from oel_server.learner.attention import packed_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
 from oel_server.learner.compute import on_device, pick_device, recomputing
 from oel_server.learner.focus import focused
-from oel_server.learner.items import DistilConfig, DistilResult, Gap, Item
+from oel_server.learner.items import NOT_LEARNT_FROM, DistilConfig, DistilResult, Gap, Item
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
 from oel_server.learner.objective import Objective
@@ -232,10 +232,8 @@ def _by_group(items: Sequence[Item], before: dict[int, float], after: dict[int, 
 
 
 def _fingerprint(master: Master, items: Sequence[Item], config: DistilConfig) -> str:
-    """Of all that the learnt weights depend on; where and how fast they are computed is not part of it."""
-    settings = asdict(config)
-    for name in ("gap_items", "checkpoint_every", "threads", "device", "recompute", "shard"):
-        del settings[name]
+    """Of all that the learnt weights depend on."""
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_LEARNT_FROM}
     return fingerprint(master.digest(), [asdict(item) for item in items], settings)
 
 
