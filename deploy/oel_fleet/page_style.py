@@ -47,5 +47,6 @@ svg .line-1 { stroke: var(--after); } svg .dot.line-1 { fill: var(--after); }
 svg .line-2 { stroke: var(--up); } svg .dot.line-2 { fill: var(--up); }
 svg .line-3 { stroke: var(--random); } svg .dot.line-3 { fill: var(--random); }
 svg .line-4 { stroke: var(--before); } svg .dot.line-4 { fill: var(--before); }
+svg .dot.hollow { fill: var(--paper); stroke-width: 2; }
 svg rect.up { fill: var(--up); } svg rect.down { fill: var(--after); }
 """

@@ -21,6 +21,7 @@ class Dot:
     low: float | None = None
     high: float | None = None
     label: str = ""
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,8 @@ def _mark(axes: Axes, dot: Dot, style: str) -> str:
         )
         stem = f'<line class="whisker {style}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         whisker = stem + ends
-    return f'{whisker}<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">{note}</circle>'
+    shape = f"{style} hollow" if dot.hollow else style
+    return f'{whisker}<circle class="dot {shape}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">{note}</circle>'
 
 
 def _legend(series: Sequence[Series]) -> str:

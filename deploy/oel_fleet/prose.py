@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from oel_fleet.run_folder import Json, RoundRecord, number
+from oel_server.judge import LOOKS
 from oel_shared.lessons import in_words
 from oel_shared.wire import Lesson
 
@@ -47,6 +48,24 @@ def gate_rows(gate: Json) -> list[list[str]]:
         ]
         for name, figures in rows
     ]
+
+
+def given_up_at(gate: Json) -> int | None:
+    """The look after which a gate ended since its candidate could hardly pass any more; None where it did not.
+
+    What it then shows of the difference is of a part of the games, and more often too low than too high.
+    """
+    looks, overall = number(gate.get("looks")), gate.get("overall")
+    # Without games there is one look and no more.
+    if looks is None or looks >= LOOKS or not isinstance(overall, dict) or gate.get("standing") == "unproven":
+        return None
+    p, alpha, own = number(overall.get("p_value")), number(overall.get("alpha")), families(gate).values()
+    if p is None or alpha is None:
+        return None
+    # One that passed may have been refused since, and one of few games may have had no more of them.
+    passed = p <= alpha and all((number(figures.get("high")) or 0) >= 0 for figures in own)
+    few = all((number(figures.get("games")) or 0) <= looks for figures in own)
+    return None if passed or few else int(looks)
 
 
 def families(result: Json) -> dict[str, Json]:
@@ -203,7 +222,15 @@ def _gate(result: Json) -> str:
     difference = points(number(figures.get("difference")))
     p, alpha = number(figures.get("p_value")), number(figures.get("alpha"))
     test = "" if p is None else f", p {p:.3g}" + ("" if alpha is None else f" against {alpha:.3g}")
-    passed = "" if "released" not in result else " It passes." if result["released"] else " It does not pass."
+    look = given_up_at(result)
+    early = "" if look is None else f": the gate gave up at look {look} of {LOOKS}, on a part of its games"
+    passed = (
+        ""
+        if "released" not in result
+        else " It passes."
+        if result["released"]
+        else f" It does not pass{early}."
+    )
     return (
         f"On {count(figures.get('plays'))} fresh plays the candidate reached {candidate}, the model before "
         f"it {current}, random legal play {chance}: {difference} points (95 % {interval(figures)}{test})."

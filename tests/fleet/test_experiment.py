@@ -18,7 +18,7 @@ from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_rando
 from oel_fleet.experiment.cli import app
 from oel_fleet.experiment.learner import learner
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
-from oel_fleet.experiment.predict import Point, plot, predicted, rank_correlation
+from oel_fleet.experiment.predict import Point, plot, points, predicted, rank_correlation
 from oel_fleet.experiment.run import Experiment, open_experiment
 from oel_fleet.experiment.table import ALL, markdown, publish, published, results, write_results
 from oel_server import learning, releases
@@ -117,6 +117,9 @@ def test_a_round_is_told_with_its_gap_and_its_gain(done):
     assert opcd["gain"]["difference"] == opcd["gains"]["scripted"] > 0
     assert facts["random-lessons"]["precheck"] == {}
     assert opcd["minutes"] >= 0
+    assert opcd["looks"] in (1, 2, 3)
+    assert 0 < opcd["games"] <= TINY["gate_games"]
+    assert not opcd["gave_up"]
 
 
 def test_a_run_that_was_ended_goes_on_with_the_missing_cells(done, tmp_path, tiny_llama):
@@ -383,9 +386,21 @@ def test_gap_and_precheck_are_held_against_the_gain():
         Point("opcd", "a", gap, None if gap > 2 else -gap, gain)
         for gap, gain in ((1, 0.1), (2, 0.2), (3, 0.4))
     ]
-    assert predicted(found) == {"points": 3, "gap": pytest.approx(1), "precheck": None}
+    assert predicted(found) == {"points": 3, "gave_up": 0, "gap": pytest.approx(1), "precheck": None}
     assert "gap before training" in plot(found)
     assert plot([]) == ""
+
+
+def test_gains_of_gates_that_gave_up_are_drawn_hollow_and_counted(done):
+    opcd = next(fact for fact in results(done)["rounds"] if fact["arm"] == "opcd")
+    found = list(points([opcd, {**opcd, "released": False, "gave_up": True, "looks": 1}]))
+    drawn = plot(found)
+    assert drawn.count('<circle class="dot line-1 hollow"') == 1
+    assert "(hollow: the gate gave up early)" in drawn
+    assert "hollow:" not in plot(found[:1])
+    assert predicted(found)["gave_up"] == 1
+    table = markdown({**results(done), "predicts": predicted(found)})
+    assert "1 are of gates that gave up early" in table
 
 
 def turn(action: str, seen: str) -> Turn:

@@ -14,6 +14,8 @@ from oel_fleet.page_style import STYLE
 from oel_fleet.plots import Dot, Series, chart, standing_alone
 from oel_server.stages import Json
 
+HOLLOW = "hollow: the gate gave up early"
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -27,6 +29,8 @@ class Point:
     """What the lessons added to the score of the precheck's plays; None where it was passed over."""
     gain: float
     """Score of the candidate minus that of the current release at the gate."""
+    gave_up: bool = False
+    """Whether the gate ended early as the candidate could hardly pass: the gain is of fewer games, biased low."""
 
 
 def points(rounds: Iterable[Json]) -> Iterator[Point]:
@@ -36,7 +40,10 @@ def points(rounds: Iterable[Json]) -> Iterator[Point]:
             gain = fact["gains"].get(family)
             if gain is not None:
                 label = f"{fact['arm']} seed {fact['seed']} round {fact['round']} {family}"
-                yield Point(fact["arm"], label, gap["before"], fact["precheck"].get(family), gain)
+                early = fact["gave_up"]
+                if early:
+                    label += f", the gate gave up at look {fact['looks']}"
+                yield Point(fact["arm"], label, gap["before"], fact["precheck"].get(family), gain, early)
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -54,21 +61,28 @@ def predicted(found: Sequence[Point]) -> Json:
     checked = [(p.precheck, p.gain) for p in found if p.precheck is not None]
     return {
         "points": len(found),
+        "gave_up": sum(p.gave_up for p in found),
         "gap": rank_correlation([(p.gap, p.gain) for p in found]),
         "precheck": rank_correlation(checked),
     }
 
 
 def plot(found: Sequence[Point]) -> str:
-    """An SVG file: gain at the gate over the gap before training, a colour an arm; empty without points."""
+    """An SVG file: gain at the gate over the gap before training, a colour an arm; empty without points.
+
+    Hollow where the gate gave up early.
+    """
     arms = list(dict.fromkeys(p.arm for p in found))
     series = [
         Series(
-            arm, tuple(Dot(p.gap, p.gain, label=p.label) for p in found if p.arm == arm), f"line-{1 + n % 4}"
+            arm,
+            tuple(Dot(p.gap, p.gain, label=p.label, hollow=p.gave_up) for p in found if p.arm == arm),
+            f"line-{1 + n % 4}",
         )
         for n, arm in enumerate(arms)
     ]
-    drawn = chart("Gain at the gate over the gap before training", series, "gap before training, nats")
+    below = "gap before training, nats" + (f" ({HOLLOW})" if any(p.gave_up for p in found) else "")
+    drawn = chart("Gain at the gate over the gap before training", series, below)
     return standing_alone(drawn, STYLE) if drawn else ""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from oel_fleet.experiment import predict
 from oel_fleet.experiment.plan import MINUTES_A_CELL, ROWS, Cell
 from oel_fleet.experiment.run import Experiment
+from oel_fleet.prose import given_up_at
 from oel_server.stages import Json
 from oel_shared import atomic, stats
 from oel_shared.environments.registry import open_environment
@@ -95,9 +96,14 @@ def results(experiment: Experiment) -> Json:
 
 
 def round_facts(experiment: Experiment, cell: Cell) -> Json:
-    """What a round of an arm did: released or why not, precheck, gap before and after, gain at the gate."""
+    """What a round of an arm did: released or why not, precheck, gap before and after, gain at the gate.
+
+    A gain is of the `games` of all `looks`, which end when the gate is sure. Where it `gave_up` on the candidate
+    they are fewer than planned and the gain is biased low, as it is biased high where it passed early.
+    """
     folder = experiment.chain(cell.name, cell.seed).round(cell.round).folder
     found = {stage: folder.result(stage) or {} for stage in ("precheck", "distil", "gate", "release")}
+    gate = found["gate"]
     spent = [Cell("experience", cell.seed, cell.name, cell.round), cell]
     spent += [Cell("first", cell.seed)] if cell.round == 1 else []
     seconds = sum((experiment.result(one) or {}).get("seconds", 0.0) for one in spent)
@@ -111,9 +117,12 @@ def round_facts(experiment: Experiment, cell: Cell) -> Json:
         "gap_before": found["distil"].get("gap_before"),
         "gap_after": found["distil"].get("gap_after"),
         "gaps": found["distil"].get("gaps", {}),
-        "gain": {k: found["gate"].get("overall", {}).get(k) for k in ("difference", "low", "high")},
-        "gains": {f: x.get("difference") for f, x in found["gate"].get("families", {}).items()},
-        "forgetting": found["gate"].get("forgetting"),
+        "gain": {k: gate.get("overall", {}).get(k) for k in ("difference", "low", "high")},
+        "gains": {f: x.get("difference") for f, x in gate.get("families", {}).items()},
+        "looks": gate.get("looks"),
+        "games": sum(x.get("games", 0) for x in gate.get("families", {}).values()),
+        "gave_up": given_up_at(gate) is not None,
+        "forgetting": gate.get("forgetting"),
         "minutes": round(seconds / 60, 1),
     }
 
@@ -164,10 +173,18 @@ def _prediction(found: Json) -> str:
         for key, name in (("gap", "the gap before training"), ("precheck", "the precheck"))
         if found[key] is not None
     ]
+    early = (
+        f" Of these, {found['gave_up']} are of gates that gave up early: gains of fewer games, biased low."
+        if found["gave_up"]
+        else ""
+    )
     if not said:
-        return f"{found['points']} trained families: too few to say what predicts the gain at the gate."
+        return (
+            f"{found['points']} trained families: too few to say what predicts the gain at the gate.{early}"
+        )
+    figures = ", ".join(said)
     return (
-        f"Rank correlation with the gain at the gate, {found['points']} trained families: {', '.join(said)}."
+        f"Rank correlation with the gain at the gate, {found['points']} trained families: {figures}.{early}"
     )
 
 
