@@ -14,7 +14,8 @@ from oel_shared.stats import Interval, bootstrap, conditional_power, paired
 LOOKS = 3
 """How often the gate looks at its results; each look spends an equal part of the round's error."""
 HOPELESS = 0.01
-"""A look that leaves a smaller chance to pass ends the gate: two points of power for half of a vain gate."""
+"""A look that leaves a smaller chance to pass at the last look ends the gate. A chance to pass at a look between is
+not counted. In all it costs up to two points of power and spares nearly half of a vain gate (tests)."""
 
 Done = Callable[[], None]
 
@@ -119,7 +120,7 @@ class Verdict:
 
     @property
     def hopeless(self) -> bool:
-        """Whether further looks would hardly change a verdict against the candidate."""
+        """Whether it would hardly pass at the last look, if things go on as they went."""
         if self.better or self.looks == LOOKS:
             return False
         return conditional_power(self.overall.difference, self.looks / LOOKS, self.alpha) < HOPELESS
@@ -152,7 +153,8 @@ def gate(
 
     One-sided sign-flip test over games on the mean score of all families; each look spends alpha / LOOKS
     (Bonferroni), so peeking costs nothing. A family that is surely worse (interval below 0) forbids it. It also
-    stops where it can hardly pass any more, which no error can come of.
+    stops where it can hardly pass any more (`HOPELESS`). No false release can come of that, as it only refuses; it
+    costs up to two points of power, and the difference told is then of fewer games and biased low.
 
     Args:
         give_up: False plays all games where it is not better, for who asks only whether it is worse.

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from coin_games import bent, coins
+from coin_games import Coin, bent, coins
 from oel_server import judge
 from oel_server.practise import fresh_games, plays_of
 from oel_shared.environments import open_environment
 from oel_shared.evaluate import Result
+from oel_shared.play import Play
+from oel_shared.stats import Interval, paired
 from scripted_model import ScriptedModel
 
 ALPHA = 0.05
@@ -81,6 +86,69 @@ def test_an_equally_good_player_is_released_no_more_often_than_alpha_allows():
     assert sum(v.overall.difference.mean > 0 for v in verdicts) > seeds / 4  # it had its chances
     released = sum(v.better for v in verdicts)
     assert 0 < released <= alpha * seeds
+
+
+@cache
+def difference(games: int, lost: int, won: int) -> Interval:
+    found = [-1.0] * lost + [1.0] * won + [0.0] * (games - lost - won)
+    return paired(found, range(games), 0, 1000)
+
+
+class Luck:
+    """Gates of 18 fresh games a look, each won or lost by chance, with its statistics known by count."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plays = [Play(Coin(f"g{n}"), 0) for n in range(18 * judge.LOOKS)]
+        monkeypatch.setattr(judge, "evaluate", self.evaluate)
+        monkeypatch.setattr(judge, "paired_difference", self.paired_difference)
+        monkeypatch.setattr(judge, "_interval", lambda results, seed: Interval(0.0, 0.0, 0.0))
+
+    def gate(self, before: float, after: float, seed: int, give_up: bool) -> judge.Verdict:
+        """Two players with these chances; those who give up meet the same luck as those who do not."""
+        dice = np.random.default_rng(seed)
+        luck = {
+            arm: dice.random(len(self.plays)) < chance
+            for arm, chance in (("current", before), ("candidate", after))
+        }
+        self.won = {
+            arm: {p.game.id: float(w) for p, w in zip(self.plays, row, strict=True)}
+            for arm, row in luck.items()
+        }
+        return judge.gate(self.plays, ScriptedModel(), ScriptedModel(), ALPHA / 2, 0, None, give_up)
+
+    def evaluate(self, part, arms, on_done):
+        def row(arm):
+            won = self.won.get(arm, {})
+            return [Result("coin", p.game.id, 0, False, won.get(p.game.id, 0.0), 1) for p in part]
+
+        return SimpleNamespace(arms={arm: row(arm) for arm in arms})
+
+    def paired_difference(self, after, before, what, seed):
+        found = [a.score - b.score for a, b in zip(after, before, strict=True)]
+        return difference(len(found), found.count(-1), found.count(1))
+
+
+@pytest.fixture
+def luck(monkeypatch) -> Luck:
+    return Luck(monkeypatch)
+
+
+def test_giving_up_releases_nothing_that_is_not_better_and_spares_half_of_such_gates(luck):
+    gates = 1000
+    pairs = [[luck.gate(0.5, 0.5, seed, give_up) for give_up in (True, False)] for seed in range(gates)]
+    assert all(patient.better for soon, patient in pairs if soon.better)
+    assert 0 < sum(soon.better for soon, _ in pairs) <= ALPHA / 2 * gates
+    assert sum(soon.looks for soon, _ in pairs) < 0.6 * sum(patient.looks for _, patient in pairs)
+
+
+@pytest.mark.parametrize("after", [0.5, 0.6, 0.7])
+def test_giving_up_costs_no_more_than_two_points_of_power(luck, after):
+    gates = 400
+    pairs = [
+        [luck.gate(0.3, after, seed, give_up).better for give_up in (True, False)] for seed in range(gates)
+    ]
+    assert sum(patient for _, patient in pairs) / gates > 0.2
+    assert sum(patient - soon for soon, patient in pairs) <= 0.02 * gates
 
 
 def test_a_clearly_better_player_is_found_at_the_first_look():
