@@ -14,10 +14,10 @@ from oel_server.inbox import Inbox
 from oel_server.knowledge import Examined, Knowledge
 from oel_server.knowledge.choose import cross_examined
 from oel_server.knowledge.merge import merge
-from oel_server.package.candidates import Candidate, main_type
+from oel_server.package.candidates import Candidate
 from oel_server.package.naming import Update
 from oel_server.package.template import write_model
-from oel_server.packaged import base_file, exact_file, picked, unpacked_file
+from oel_server.packaged import exact_file, picked
 from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.precheck import HARM
 from oel_server.records import load_practice
@@ -28,15 +28,12 @@ from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
 from oel_shared.environment import Environment, Game
 from oel_shared.environments.registry import open_environment
-from oel_shared.gguf_file import read_header
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
 from oel_shared.types import Split
 
 PRACTICE = "practice.json.zst"
-SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
-"""Types that llama.cpp does not repack for the CPU: F16 is 2.4 times faster (docs/lab-log.md)."""
 UNHEEDED = "the precheck saw the model keep it less often when told"
 
 
@@ -179,52 +176,23 @@ class Context:
         """Where a round's practise stage leaves what cross-examined the lessons, for later rounds too."""
         return RoundFolder(self.server, number).path / "own-plays.json.zst"
 
-    def load(self, candidate: Candidate) -> RunningModel:
-        """A candidate as devices would run it."""
+    def load(self, candidate: Candidate | None) -> RunningModel:
+        """A candidate as devices would run it; the base if None."""
+        if candidate is None:
+            return self._open(self.base)
         if candidate.role == "adapter":
             return self._open(self.base, candidate.path)
         return self._open(candidate.path)
-
-    def load_fast(self, candidate: Candidate | None) -> RunningModel:
-        """A candidate's own weights, or the base's, as F16 where llama.cpp multiplies their type slowly.
-
-        For what asks a model hundreds of times and compares the two: both are unpacked alike.
-        """
-        if candidate is None or candidate.role == "adapter":
-            model, out = self.base, base_file(self.folder)
-        else:
-            model = candidate.path
-            out = model.with_name(f"unpacked-{model.name}")
-        if main_type(read_header(model)) in SLOW_TYPES:
-            _write_whole(out, model, {})
-            model = out
-        return self._open(model, candidate.path if candidate and candidate.role == "adapter" else None)
 
     def load_current(self) -> RunningModel:
         """The file that devices play now."""
         return self._open(*self.current_files)
 
-    def load_for_practice(self) -> RunningModel:
-        """The weights that devices play now, unpacked to F16 where llama.cpp multiplies their type slowly.
-
-        Practice asks them thousands of times; whoever judges loads the file itself. Of a 4-bit weight F16 keeps
-        ten bits after the scale, far more than llama.cpp keeps of what it is multiplied with.
-        """
-        file, _ = self.current_files
-        return self.load_unpacked() if main_type(read_header(file)) in SLOW_TYPES else self.load_current()
-
-    def load_unpacked(self) -> RunningModel:
-        """The weights that devices play now as F16: products are not rounded as those of their own type are."""
-        file, adapter = self.current_files
-        unpacked = unpacked_file(self.folder)
-        if not unpacked.exists():
-            _write_whole(unpacked, file, {})
-        return self._open(unpacked, adapter)
-
     def load_exact(self, update: Update) -> RunningModel:
         """The base and `update` as F16, which keeps an update that 4 bits would have to round."""
         exact = exact_file(self.folder)
-        _write_whole(exact, self.base, update)
+        with atomic.replacing(exact) as part:
+            write_model(self.base, update, part, "F16")
         return self._open(exact)
 
     @property
@@ -242,9 +210,3 @@ class Context:
 
     def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:
         return self.models.enter_context(self.open_model(model, adapter, self.config.threads))
-
-
-def _write_whole(out: Path, model: Path, update: Update) -> None:
-    """Write model + update as F16, whole or not at all."""
-    with atomic.replacing(out) as part:
-        write_model(model, update, part, "F16")

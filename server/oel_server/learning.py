@@ -72,7 +72,7 @@ def _plain(knowledge: Knowledge) -> list[Json]:
 def practise(round: Context) -> Json:
     """Let the current release play fresh practice games and answer fresh questions, without lessons."""
     number, config = round.folder.number, round.config
-    knowledge, model = round.merged(), round.load_for_practice()
+    knowledge, model = round.merged(), round.load_current()
     with progress("practising", len(config.environments) * config.practice_games * TRIES) as advance:
         practice = round.practice_source.practise(number, ModelPolicy(model), advance)
     examined = _examine(round, practice.played)
@@ -116,7 +116,7 @@ def _own_plays(round: Context, last: int) -> list[Played]:
 
 def precheck(round: Context) -> Json:
     """Play and answer again with the lessons at hand, play without each in turn: do they help?"""
-    practice, knowledge, model = round.practice(), round.knowledge(), round.load_for_practice()
+    practice, knowledge, model = round.practice(), round.knowledge(), round.load_current()
     check = Precheck(practice.plays, practice.played, model, round.config.seed)
     with progress("precheck", check.episodes(knowledge)) as advance:
         harmful, knowledge = check.leave_one_out(knowledge, advance)

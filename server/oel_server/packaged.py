@@ -44,16 +44,6 @@ def place_of(folder: RoundFolder) -> Path:
     return folder.path / "candidates"
 
 
-def unpacked_file(folder: RoundFolder) -> Path:
-    """Where the round's practice has the current release in a faster type."""
-    return folder.path / "unpacked-F16.gguf"
-
-
-def base_file(folder: RoundFolder) -> Path:
-    """Where the forgetting check has the base in a faster type."""
-    return folder.path / "base-F16.gguf"
-
-
 def exact_file(folder: RoundFolder) -> Path:
     """Where screening has what was learnt before any rounding, to hold the candidates against."""
     return folder.path / "exact-F16.gguf"
@@ -65,5 +55,4 @@ def keep_only(folder: RoundFolder, candidate: Candidate | None) -> None:
     for file in place_of(folder).glob("*"):
         if file not in keep:
             file.unlink()
-    for file in (base_file(folder), unpacked_file(folder), exact_file(folder)):
-        file.unlink(missing_ok=True)
+    exact_file(folder).unlink(missing_ok=True)

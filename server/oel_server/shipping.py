@@ -7,13 +7,14 @@ from pathlib import Path
 from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
-from oel_server.package.candidates import Candidate, main_type, write_candidates
+from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.package.naming import Update
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.stages import Json
 from oel_shared import atomic, wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import read_header, sha256_file
+from oel_shared.gguf_write import main_type
 
 ROUNDINGS = (0, 1, 2)
 """Noise fields of the files in the base's own type: which codes flip is luck, and screening sees whose was good."""
@@ -37,16 +38,14 @@ def screen(round: Context) -> Json:
     Beside it the part of the float weights' gain that each file keeps (`screening.survival`).
     """
     candidates = packaged(round.folder)
-    with progress("screening", len(candidates) + 3) as advance:
+    with progress("screening", len(candidates) + 2) as advance:
         current = round.load_current()
         yardstick = screening.yardstick(current, round.practice(), round.knowledge(), round.config.seed)
         before = yardstick.measure(current)
         advance()
-        unrounded = yardstick.measure(round.load_unpacked()).favourite
-        advance()
         exact = yardstick.measure(round.load_exact(update_of(round))).favourite
         advance()
-        exact_gain = None if unrounded is None or exact is None else exact - unrounded
+        exact_gain = None if before.favourite is None or exact is None else exact - before.favourite
 
         def load(candidate: Candidate) -> RunningModel:
             advance()

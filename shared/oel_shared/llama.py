@@ -1,7 +1,7 @@
 """A GGUF model through llama.cpp: exact scores for many choices of many prompts in few decodes.
 
-The queries' common beginning is decoded once and kept between calls; every prompt continues it in a sequence
-of its own, and a prompt's choices branch off as a token trie, so what several choices share is computed once.
+Several prompts and their choices go through in one decode, as one trie of tokens: what prompts share is computed
+once, what the choices of a prompt share too. The common beginning of all is kept between calls.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oel_shared.choice_trie import Node, choice_log_prob, inner_nodes, trie
-from oel_shared.llama_context import MAX_SEQUENCES, Item, LlamaContext, Row, log_softmax
+from oel_shared.llama_context import MAX_SEQUENCES, LlamaContext, log_softmax
 from oel_shared.model import ChoiceQuery, LogProbs, Message
 from oel_shared.sampling import sample
 
@@ -34,11 +33,20 @@ KNOWN_QUERIES = 10_000
 class LlamaModel:
     """A loaded GGUF file, with or without a LoRA adapter, behind the `LanguageModel` seam.
 
+    Args:
+        packed: multiply with the weights as they lie in the file, also where unpacking them is faster
+            (`unpacking`). For who measures what that does.
     Raises: ModelFileError for a file that cannot be run.
     """
 
-    def __init__(self, path: Path | str, adapter: Path | str | None = None, threads: int = 2) -> None:
-        self._llama = LlamaContext(Path(path), Path(adapter) if adapter else None, threads)
+    def __init__(
+        self,
+        path: Path | str,
+        adapter: Path | str | None = None,
+        threads: int = 2,
+        packed: bool = False,
+    ) -> None:
+        self._llama = LlamaContext(Path(path), Path(adapter) if adapter else None, threads, packed)
         self._known: dict[ChoiceQuery, LogProbs] = {}
 
     def close(self) -> None:
@@ -77,14 +85,17 @@ class LlamaModel:
             for query in queries
             for i in range(0, len(query.choices), CHOICES_AT_ONCE)
         ]
-        prompts = [prompt for prompt, _ in parts]
+        # Neighbours share most: of one game often all but the last commands.
+        order = sorted(range(len(parts)), key=lambda i: parts[i][0])
+        prompts = [parts[i][0] for i in order]
         choices = [
-            [[*self.tokenize(c, special=False), self._llama.end_of_turn] for c in cs] for _, cs in parts
+            [[*self.tokenize(c, special=False), self._llama.end_of_turn] for c in parts[i][1]] for i in order
         ]
         scored = [
             s for c in self._chunks(prompts, choices) for s in self._score_chunk(prompts[c], choices[c])
         ]
-        rest = iter(scored)
+        found = dict(zip(order, scored, strict=True))
+        rest = (found[i] for i in range(len(parts)))
         counts = [-(-len(query.choices) // CHOICES_AT_ONCE) for query in queries]
         return [np.concatenate([next(rest) for _ in range(count)]) for count in counts]
 
@@ -195,38 +206,38 @@ class LlamaModel:
         for i, (prompt, options) in enumerate(zip(prompts, choices, strict=True)):
             tokens = len(prompt) + sum(map(len, options))
             self._llama.check_fits(tokens)
-            full = used + tokens > self._llama.capacity or sequences + 1 + len(options) > MAX_SEQUENCES
+            full = used + tokens > self._llama.capacity or sequences + len(options) > MAX_SEQUENCES
             if i > start and (full or i - start == at_once):
                 yield slice(start, i)
                 start, used, sequences = i, 0, 1
-            used, sequences = used + tokens, sequences + 1 + len(options)
+            used, sequences = used + tokens, sequences + len(options)
         if start < len(prompts):
             yield slice(start, len(prompts))
 
     def _score_chunk(self, prompts: list[list[int]], choices: list[list[list[int]]]) -> list[LogProbs]:
-        first = self._llama.decode_prompts(prompts)
-        free = len(prompts) + 1
-        tries: list[dict[int, Node]] = []
-        for i, options in enumerate(choices):
-            tries.append(trie(options, free))
-            self._llama.branch(i + 1, range(free, free + len(options)))
+        trie, ends = self._llama.lay_out(prompts, [len(options) for options in choices])
+        paths: list[list[list[int]]] = []
+        free = 1
+        for end, options in zip(ends, choices, strict=True):
+            # Of a choice the last token is only predicted, never fed.
+            paths.append(
+                [[end, *trie.add(o[:-1], [k], after=end)] for k, o in enumerate(options, start=free)]
+            )
             free += len(options)
-        rows = self._decode_tries(tries, [len(p) for p in prompts])
-        results = [
-            np.array([choice_log_prob(o, first[i], tries[i], rows) for o in options], dtype=np.float64)
-            for i, options in enumerate(choices)
-        ]
+        for place in {place for mine in paths for path in mine for place in path}:
+            trie.nodes[place].wanted = True
+        rows = self._llama.decode_trie(trie)
         self._llama.forget_after_prefix(free)
-        return results
-
-    def _decode_tries(self, tries: list[dict[int, Node]], starts: list[int]) -> list[Row]:
-        """Decode all inner nodes of all tries; sets each node's `row` into the returned log-probs."""
-        items: list[Item] = []
-        for one, start in zip(tries, starts, strict=True):
-            for node in inner_nodes(one):
-                node.row = len(items)
-                items.append((node.token, start + node.depth, node.sequences, True))
-        return [log_softmax(row) for row in self._llama.decode(items)]
+        return [
+            np.array(
+                [
+                    sum(float(rows[place][token]) for place, token in zip(path, option, strict=True))
+                    for path, option in zip(mine, options, strict=True)
+                ],
+                dtype=np.float64,
+            )
+            for mine, options in zip(paths, choices, strict=True)
+        ]
 
 
 @contextlib.contextmanager

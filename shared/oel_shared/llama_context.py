@@ -1,22 +1,25 @@
 """llama.cpp's side of a loaded model: tokens in, log-probabilities out, in sequences that share a beginning.
 
-Sequence 0 holds the common beginning of the last prompts and is kept between calls; each prompt continues it in a
-sequence of its own, 1 and up. What is decoded there, and what branches off, is forgotten after every question.
+Sequence 0 holds the common beginning of the last prompts and is kept between calls; prompts continue it in
+sequences of their own, 1 and up, which are forgotten after every question.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
-from oel_shared.choice_trie import common_prefix, shared_length
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
 from oel_shared.llama_loading import load_adapter, read_template, silence
+from oel_shared.token_trie import Item, TokenTrie, common_prefix, shared_length
+from oel_shared.unpacking import unpacked
 
 CONTEXT_TOKENS = 8192
 BATCH_TOKENS = 2048
@@ -24,8 +27,6 @@ MAX_SEQUENCES = 256
 
 Row = npt.NDArray[np.float32]
 """Of the whole vocabulary."""
-Item = tuple[int, int, list[int], bool]
-"""A token to decode: its id, its position, the sequences it belongs to, and whether its row is wanted."""
 
 
 class LlamaContext:
@@ -34,11 +35,14 @@ class LlamaContext:
     Raises: ModelFileError for a file that cannot be run.
     """
 
-    def __init__(self, path: Path, adapter: Path | None, threads: int) -> None:
+    def __init__(self, path: Path, adapter: Path | None, threads: int, packed: bool = False) -> None:
         check_model_file(path)
         lib.llama_backend_init()
         lib.llama_log_set(silence(), ctypes.c_void_p(0))
-        self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+        with nullcontext(path) if packed else unpacked(path) as file:
+            how = lib.llama_model_default_params()
+            how.use_mmap = file == path  # a passing copy is read into memory
+            self._model = lib.llama_model_load_from_file(str(file).encode(), how)
         if not self._model:
             raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")
         params = lib.llama_context_default_params()
@@ -92,24 +96,38 @@ class LlamaContext:
                 "shorten observations or use a model with a longer context"
             )
 
-    def decode_prompts(self, prompts: list[list[int]]) -> list[Row]:
-        """Prompt i into sequence i + 1; returns the log-probs of each prompt's next token, (vocabulary,)."""
+    def lay_out(self, prompts: list[list[int]], branches: Sequence[int]) -> tuple[TokenTrie, list[int]]:
+        """The prompts as a trie that may still grow, to be decoded next.
+
+        Args:
+            branches: in how many sequences each prompt goes on. Prompt 0 gets the sequences from 1 on, prompt 1
+                those after them, and so forth.
+        Returns: the trie and the last node of every prompt.
+        """
         common = common_prefix(prompts)
         kept = shared_length(common, self._prefix)
         lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
-        self.decode([(t, kept + i, [0], False) for i, t in enumerate(common[kept:])])
+        for sequence in range(1, sum(branches) + 1):
+            lib.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        trie, ends, free = TokenTrie(kept), [], 1
+        trie.add(common[kept:], [0])
+        for prompt, count in zip(prompts, branches, strict=True):
+            ends.append(trie.add(prompt[kept:], range(free, free + count))[-1])
+            free += count
         self._prefix = common
-        items: list[Item] = []
-        self.branch(0, range(1, len(prompts) + 1))
-        for i, prompt in enumerate(prompts):
-            for position in range(len(common), len(prompt)):
-                items.append((prompt[position], position, [i + 1], position == len(prompt) - 1))
-        return [log_softmax(row) for row in self.decode(items)]
+        return trie, ends
 
-    def branch(self, sequence: int, new: range) -> None:
-        """Let new sequences begin with all that `sequence` holds."""
-        for one in new:
-            lib.llama_memory_seq_cp(self._memory, sequence, one, -1, -1)
+    def decode_trie(self, trie: TokenTrie) -> dict[int, Row]:
+        """Log-probs of what follows each of its wanted nodes."""
+        return dict(zip(trie.wanted, map(log_softmax, self.decode(trie.items)), strict=True))
+
+    def decode_prompts(self, prompts: list[list[int]]) -> list[Row]:
+        """Prompt i into sequence i + 1; returns the log-probs of each prompt's next token, (vocabulary,)."""
+        trie, ends = self.lay_out(prompts, [1] * len(prompts))
+        for end in ends:
+            trie.nodes[end].wanted = True
+        rows = self.decode_trie(trie)
+        return [rows[end].copy() for end in ends]
 
     def decode(self, items: list[Item]) -> list[Row]:
         """Decode (token, position, sequences, wants logits); returns copies of the wanted rows in order."""
@@ -125,6 +143,8 @@ class LlamaContext:
                     batch.seq_id[i][k] = sequence
             status = lib.llama_decode(self._context, batch)
             if status != 0:
+                lib.llama_memory_clear(self._memory, False)
+                self._prefix = []
                 raise RuntimeError(f"llama_decode failed with {status} for {len(part)} tokens")
             for i, item in enumerate(part):
                 if item[3]:

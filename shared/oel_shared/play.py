@@ -18,7 +18,7 @@ from oel_shared.types import NO_ACTION, Outcome, State, TeacherContext, Trajecto
 from oel_shared.wire import Lesson
 
 Probabilities = npt.NDArray[np.float64]
-AT_ONCE = 8
+AT_ONCE = 16
 INVALID = "Your answer named no possible action, so the turn is lost."
 EXPLORE = 0.5
 """Share of an exploring choice that goes to all untried actions alike."""
@@ -135,7 +135,8 @@ def play(
     remain: a small model at a dead end repeats itself for ever, and such an episode teaches nothing. Devices
     gather experience so; practice, gate and eval never do.
     """
-    waiting = iter(enumerate(plays))
+    # Plays of one game meet the same rooms: side by side, a model reads them once.
+    waiting = iter(sorted(enumerate(plays), key=lambda item: item[1].game.id))
     running: list[_Running] = []
     finished: dict[int, Played] = {}
     while True:

@@ -38,7 +38,7 @@ def run_experiment(rows: Sequence[str], once: Sequence[str] = ()) -> Experiment:
     """Run what is missing of these rows; see `Plan.once`."""
     given = {
         "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
-        "once": list(once), "types": False, "gate_games": GATE_GAMES,
+        "once": list(once), "types": False, "gate_games": GATE_GAMES, "keep_masters": True,
     }  # fmt: skip
     ours = open_experiment(RUN, given)
     ours.run()

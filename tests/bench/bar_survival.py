@@ -33,7 +33,7 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import screen as screening
 from oel_server.config import load
 from oel_server.context import Context
-from oel_server.package.candidates import Candidate, main_type
+from oel_server.package.candidates import Candidate
 from oel_server.package.dither import write_dithered
 from oel_server.package.naming import Update
 from oel_server.package.template import write_model
@@ -45,6 +45,7 @@ from oel_shared.console import progress, say
 from oel_shared.delta import make_delta
 from oel_shared.evaluate import plays_in
 from oel_shared.gguf_file import read_header
+from oel_shared.gguf_write import main_type
 from oel_shared.llama import LlamaModel
 from oel_shared.play import ModelPolicy, Play, Played, Probabilities, play
 

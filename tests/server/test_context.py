@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ from made_reports import put, report_of
 from oel_fleet.in_process import InProcessTransport
 from oel_server.config import ServerConfig
 from oel_server.context import Context
-from oel_server.package.template import weights_of
 from oel_server.precheck import HARM
 from oel_server.stages import RoundFolder
 from oel_shared.gguf_file import read_header
+from oel_shared.gguf_write import weights_of
 from oel_shared.wire import Evidence, Lesson
 from tiny_models import Shape, linear_shapes, write_tiny
 
@@ -75,32 +74,6 @@ def test_what_this_server_cannot_practise_is_known_and_not_taught(context):
     assert (known.lesson, known.standing, known.used) == (OPEN, "unpractised", False)
     own = dataclasses.replace(elsewhere, source=object())
     assert own.merged().lessons[0].used  # a practice source of one's own may know any family
-
-
-def opened_for_practice(context: Context, base: Path) -> list[tuple[Path, Path | None, int]]:
-    opened = []
-
-    def open_model(*given):
-        opened.append(given)
-        return nullcontext()
-
-    config = ServerConfig(model=str(base))
-    dataclasses.replace(context, config=config, open_model=open_model).load_for_practice()
-    return opened
-
-
-def test_practice_plays_the_very_weights_that_devices_play(context, tmp_path):
-    base = write_tiny(tmp_path / "tiny.gguf", type_name="Q4_1")
-    ((file, adapter, _),) = opened_for_practice(context, base)
-    assert (file.name, adapter) == ("unpacked-F16.gguf", None)
-    packed, unpacked = read_header(base), read_header(file)
-    for a, b in zip(packed.tensors, unpacked.tensors, strict=True):
-        np.testing.assert_allclose(weights_of(unpacked, b), weights_of(packed, a), rtol=1e-3, atol=1e-6)
-
-
-def test_a_type_that_is_fast_as_it_is_is_not_unpacked(context, tmp_path):
-    base = write_tiny(tmp_path / "tiny.gguf", type_name="Q8_0")
-    assert [given[0] for given in opened_for_practice(context, base)] == [base]
 
 
 def test_what_was_learnt_is_loaded_without_the_rounding_of_the_bases_type(context, tmp_path):

@@ -18,7 +18,6 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import learning, releases
 from oel_server.context import PRACTICE
 from oel_server.inbox import Inbox
-from oel_server.package.candidates import main_type
 from oel_server.practise import Practice, PracticePrompt
 from oel_server.records import load_played, load_prompts, save_practice
 from oel_server.round import Round
@@ -28,6 +27,7 @@ from oel_server.teach import explored
 from oel_shared import wire
 from oel_shared.errors import StateError
 from oel_shared.gguf_file import read_header, sha256_file
+from oel_shared.gguf_write import main_type
 from oel_shared.prompts import prompt
 from oel_shared.types import State
 from scripted_model import Player, heeds_hints, obeys
@@ -148,9 +148,8 @@ def test_a_lesson_from_devices_reaches_the_next_release_and_the_next_round_start
     candidate = next(
         c for c in RoundFolder(world.server, 1).expect("package")["candidates"] if c["name"] == picked
     )
-    adapter = candidate["path"] if candidate["role"] == "adapter" else ""
-    assert set(world.opened) == {("unpacked-F16.gguf", adapter)}
-    assert not list(world.server.rglob("unpacked*"))
+    assert candidate["role"] == "delta"
+    assert set(world.opened) == {(candidate["path"], "")}
     assert [m.version for m in releases.list_releases(world.server / "releases")] == ["r1"]
 
 

@@ -158,7 +158,7 @@ def _distil_off_policy(round: Context) -> Json:
 
 def _taught_play(round: Context) -> Sequence[PracticePrompt]:
     """The states that the teacher meets in the practice games, those held out left out."""
-    practice, knowledge, model = round.practice(), round.knowledge(), round.load_for_practice()
+    practice, knowledge, model = round.practice(), round.knowledge(), round.load_current()
     held = {prompt.game for prompt in practice.screening}
     prompts: list[PracticePrompt] = []
     for family in sorted({one.game.family for one in practice.plays}):

@@ -133,6 +133,8 @@ class Chain:
 
     def _prune(self, round: int) -> None:
         """Masters are as big as the model in float32: only those that a later cell reads stay."""
+        if self.plan.keep_masters:
+            return
         keep = {self.version(round + 1), f"r{round}"}
         for file in (self.server / "masters").glob("*.safetensors"):
             if file.stem not in keep:

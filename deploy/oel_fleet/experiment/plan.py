@@ -74,6 +74,9 @@ class Plan(Config):
     practice_games: Annotated[int, Field(ge=1)] = 16
     gate_games: Annotated[int, Field(ge=1)] = 18
     threads: Annotated[int, Field(ge=1)] = 2
+    keep_masters: bool = False
+    """Whether all float32 masters stay, each as big as the model in float32: for who packs them again (the bar
+    `survival`)."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Plan:

@@ -40,10 +40,9 @@ FOLDER = "forgetting"
 def check(round: Context, candidate: Candidate) -> Json:
     """Instructions, general talk and other games, by the candidate and by the base.
 
-    Both are asked unpacked where that is faster: the weights are the file's own, and both are computed alike.
     Returns: the figures, and under `forgot` what was lost beyond `forgetting_margin` or the limit of the KL.
     """
-    pair, knowledge = _Pair.begin(round, round.load_fast(candidate)), round.knowledge()
+    pair, knowledge = _Pair.begin(round, round.load(candidate)), round.knowledge()
     topics = {lesson.cue for lesson in knowledge.used(FAMILY)}
     others = other_environments(round.config.environments, knowledge.families, say)
     followed = pair.instructions()
@@ -71,7 +70,7 @@ class _Pair:
 
     @classmethod
     def begin(cls, round: Context, candidate: RunningModel) -> _Pair:
-        return cls(round, round.load_fast(None), sha256_file(round.base), candidate)
+        return cls(round, round.load(None), sha256_file(round.base), candidate)
 
     @property
     def seed(self) -> int:

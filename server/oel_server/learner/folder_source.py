@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from oel_server.package.naming import gguf_name, to_gguf_rows
-from oel_server.package.template import is_linear, weights_of
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import GgufHeader, read_header
+from oel_shared.gguf_write import is_linear, weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

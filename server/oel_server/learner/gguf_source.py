@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from oel_server.package.template import weights_of
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import GgufHeader, read_header
+from oel_shared.gguf_write import weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

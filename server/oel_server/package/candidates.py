@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Literal
 from oel_server.package.adapter import Factors, write_adapter
 from oel_server.package.dither import can_dither, write_dithered
 from oel_server.package.naming import Update
-from oel_server.package.template import WRITABLE, is_linear, write_model
+from oel_server.package.template import WRITABLE, write_model
 from oel_shared.delta import make_delta
 from oel_shared.gguf_file import GgufHeader, block_size, read_header, sha256_file
+from oel_shared.gguf_write import is_linear, main_type
 from oel_shared.wire import FileEntry
 
 RANK = 32
@@ -94,14 +94,6 @@ def default_types(header: GgufHeader) -> tuple[str, ...]:
     """
     fitting = [t for t in _PREFERRED if t != main_type(header) and _fits(header, t)]
     return tuple(fitting[:_FULL_TYPES]) or ("F16",)
-
-
-def main_type(header: GgufHeader) -> str:
-    """The type of most linear layers. Raises: ValueError if the file has none."""
-    counts = Counter(t.type for t in header.tensors if is_linear(t))
-    if not counts:
-        raise ValueError(f"{header.path} has no linear layers")
-    return counts.most_common(1)[0][0]
 
 
 def _fits(header: GgufHeader, type_name: str) -> bool:

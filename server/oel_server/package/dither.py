@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from oel_server.package.naming import Floats, Update, by_tensor, to_gguf_rows
-from oel_server.package.template import Bytes, patch, raw_bytes
+from oel_server.package.template import patch
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import GgufHeader, TensorInfo, block_size, read_header, sha256_file
+from oel_shared.gguf_write import Bytes, raw_bytes
 
 _BLOCK = 32
 Codes = npt.NDArray[np.int16]

@@ -7,9 +7,10 @@ from gguf.quants import dequantize, quantize
 
 from oel_server.package.dither import DITHERED, dither, noise_field, write_dithered
 from oel_server.package.naming import to_gguf_rows
-from oel_server.package.template import weights_of, write_model
+from oel_server.package.template import write_model
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import read_header
+from oel_shared.gguf_write import weights_of
 from tiny_models import Shape, random_update
 
 ROWS, WIDTH = 64, 320

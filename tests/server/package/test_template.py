@@ -4,9 +4,10 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
 from llama_logits import llama_logits
-from oel_server.package.template import SAME, WRITABLE, raw_bytes, weights_of, write_model
+from oel_server.package.template import SAME, WRITABLE, write_model
 from oel_shared.errors import ModelFileError, StateError
 from oel_shared.gguf_file import check_model_file, inspect, read_header
+from oel_shared.gguf_write import raw_bytes, weights_of
 from tiny_models import Shape, random_update, random_weights, write_tiny
 
 TOKENS = np.random.default_rng(0).integers(20, 512, 24).tolist()
