@@ -131,17 +131,15 @@ def our_step(master: Master, job: Job, config: DistilConfig, found: Figures) -> 
 
 
 def sampler(job: Job) -> Callable[[], list[str]]:
-    """Answers of the round-start model, as practice samples them: llama.cpp on the model unpacked to F16.
+    """Answers of the round-start model, as practice samples them: by llama.cpp.
 
     An answer that ends early is sampled again, at our cost: TRL's side writes `answer_tokens` for every prompt.
     """
-    from oel_server.package.template import write_model
     from oel_shared.llama import LlamaModel
     from oel_shared.model import Message
 
-    path = Path(job["folder"]) / "unpacked.gguf"
-    write_model(Path(job["model"]), {}, path, "F16")
-    model, dice, size = LlamaModel(path, threads=job["threads"]), random.Random(0), job["answer_tokens"]
+    model = LlamaModel(job["model"], threads=job["threads"])
+    dice, size = random.Random(0), job["answer_tokens"]
 
     def sample() -> list[str]:
         answers: dict[int, str] = {}

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oel_fleet.experiment.run import Experiment, open_experiment
-from oel_fleet.experiment.table import ALL, Key, One, difference, gathered, results
+from oel_fleet.experiment.findings import ALL, Findings, Key, One, found_by, read_findings
+from oel_fleet.experiment.run import open_experiment
+from oel_fleet.experiment.table import difference, write_results
 from oel_shared.stats import Interval, holm
 
 SEED = int(os.environ.get("SEED", "0"))
 RUN = Path(os.environ.get("RUN", f"runs/experiment-rounds-{SEED}"))
 """Kept: a bar that was ended goes on, and `control` uses what `rounds` has run."""
+FOUND = os.environ.get("FOUND", "")
+"""A findings.json to be judged instead, such as those in docs/findings."""
 ENVIRONMENTS = (
     "textworld:coin_collector?level=4",
     "textworld:cooking?recipe=1&take=1",
@@ -34,20 +37,19 @@ class Judged:
     figures: dict[str, Any]
 
 
-def run_experiment(rows: Sequence[str], once: Sequence[str] = ()) -> Experiment:
-    """Run what is missing of these rows; see `Plan.once`."""
+def findings(rows: Sequence[str], once: Sequence[str] = ()) -> Findings:
+    """Run what is missing of these rows (see `Plan.once`); with `FOUND` only read what was found before."""
+    if FOUND:
+        return read_findings(Path(FOUND))
     given = {
         "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
         "once": list(once), "types": False, "gate_games": GATE_GAMES, "keep_masters": True,
     }  # fmt: skip
     ours = open_experiment(RUN, given)
     ours.run()
-    return ours
-
-
-def measured(experiment: Experiment) -> tuple[Plays, list[dict[str, Any]]]:
-    """All plays by line of the table, and what each round did."""
-    return gathered(experiment), results(experiment)["rounds"]
+    found = found_by(ours)
+    write_results(found, RUN)
+    return found
 
 
 def gain(plays: Plays, row: str, round: int, over: str = "base", over_round: int = 0) -> Interval:

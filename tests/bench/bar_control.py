@@ -4,7 +4,7 @@ Every used lesson is replaced by a random one of the same form and the precheck 
 same code, games and dice. What it ends with must have an upper 95 % bound below a third of the real gain over
 the base, both as shipped and as trained before the gate looked at it. Rows for lessons that counting alone
 finds and for a raw trajectory in the prompt stand beside it; all are measured after the last round. Goes on with
-the folder of `rounds` (`SEED`, `RUN`).
+the folder of `rounds` (`SEED`, `RUN`), or judges a findings.json (`FOUND`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from _bar import finish
-from _rounds import ROUNDS, RUN, SEED, Judged, Plays, gain, measured, run_experiment, told
+from _rounds import ROUNDS, Judged, Plays, findings, gain, told
 
 QUICK = False
 MINUTES = 600
@@ -34,10 +34,10 @@ def judge(plays: Plays, rounds: int = ROUNDS) -> Judged:
 
 
 def main() -> None:
-    plays, _ = measured(run_experiment(ROWS, once=(*CONTROLS, *BESIDE)))
-    judged = judge(plays)
+    found = findings(ROWS, once=(*CONTROLS, *BESIDE))
+    judged = judge(found.pooled)
     goal = "upper 95 % bounds of random lessons' gain, shipped and trained, below a third of the real gain"
-    finish("control", judged.passed, seed=SEED, run=str(RUN), **judged.figures, goal=goal)
+    finish("control", judged.passed, seeds=found.plan.seeds, **judged.figures, goal=goal)
 
 
 if __name__ == "__main__":

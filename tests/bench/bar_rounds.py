@@ -5,7 +5,8 @@ measurement, on 256 paired plays of final games a family, is apart. Mean over fa
 least 20 points above base and above random-legal, p < 0.01; or, where the lessons in the prompt of the base
 give less than 20 points, at least what they give. No release significantly worse than the best before it
 (Holm), round 5 not below round 1, the forgetting check green wherever a gate made one. `SEED` picks the games;
-`RUN` names the folder, which is kept: the bar can be ended at any time and goes on.
+`RUN` names the folder, which is kept: the bar can be ended at any time and goes on. `FOUND` names a findings.json
+to be judged without running anything.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from _bar import finish
-from _rounds import ROUNDS, RUN, SEED, Judged, Plays, declines, gain, measured, run_experiment, told
+from _rounds import ROUNDS, Judged, Plays, declines, findings, gain, told
 
 QUICK = False
 MINUTES = 240
@@ -63,14 +64,14 @@ def green(forgetting: dict[str, Any] | None) -> bool:
 
 
 def main() -> None:
-    ours = run_experiment(ROWS)
-    judged = judge(*measured(ours))
+    found = findings(ROWS)
+    judged = judge(found.pooled, found.rounds)
     goal = (
         "mean over families at least 20 points above base and random-legal, or at least what lessons in the prompt "
         "give, p < 0.01; no round surely worse than the best before it; round 5 not below round 1; forgetting "
         "check green; at most 90 minutes"
     )
-    finish("rounds", judged.passed, seed=SEED, run=str(RUN), **judged.figures, goal=goal)
+    finish("rounds", judged.passed, seeds=found.plan.seeds, **judged.figures, goal=goal)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ answer states that neither learner nor screening saw, from final games played by
 Gain: probability of the action that the teacher prefers, less the same of the base *in the same type*. Survival:
 gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the
 picked file keeps 90 % (lower bound 80 %) on at least 500 states, random roundings keep 75 % on average and devices
-fetch at most 2 % of the file. Plays are reported, not judged.
+fetch at most 2 % of the file. Files are multiplied as devices do it; a row beside shows the picked one as plain
+llama.cpp multiplies its type. Plays are reported, not judged.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ class Arm:
     fetched: int
     adapter: Path | None = None
     beside: bool = False
+    packed: bool = False
+    """Whether both are multiplied as they lie in the file, as plain llama.cpp does; else as devices do
+    (`oel_shared.unpacking`)."""
 
 
 def main() -> None:
@@ -110,19 +114,21 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
     say(f"{run.name}, round {number}: {len(states)} states that picking never saw")
     favourite = [int(np.argmax(p)) for p in teacher(ours, states)]
 
-    answers: dict[tuple[Path, Path | None], list[Probabilities]] = {}
+    answers: dict[tuple[Path, Path | None, bool], list[Probabilities]] = {}
 
-    def chosen(file: Path, adapter: Path | None, count: int) -> list[Probabilities]:
-        have = answers.get((file, adapter), [])
+    def chosen(file: Path, adapter: Path | None, count: int, packed: bool = False) -> list[Probabilities]:
+        key = (file, adapter, packed)
+        have = answers.get(key, [])
         if len(have) < count:
-            with LlamaModel(file, adapter, ours.config.threads) as model:
-                answers[file, adapter] = have + screening.choices(model, states[len(have) : count])
-        return answers[file, adapter][:count]
+            with LlamaModel(file, adapter, ours.config.threads, packed) as model:
+                answers[key] = have + screening.choices(model, states[len(have) : count])
+        return answers[key][:count]
 
     rows = []
     for arm in arms:
         count = min(len(states), BESIDE) if arm.beside else len(states)
-        new, old = chosen(arm.file, arm.adapter, count), chosen(arm.twin, None, count)
+        new = chosen(arm.file, arm.adapter, count, arm.packed)
+        old = chosen(arm.twin, None, count, arm.packed)
         f32, base = chosen(arms[0].file, None, count), chosen(arms[0].twin, None, count)
         gain, full = (
             np.array([a[k] - b[k] for a, b, k in zip(*pair, favourite, strict=False)])
@@ -186,6 +192,7 @@ def files(ours: Context, work: Path) -> tuple[Candidate, list[Arm]]:
     rows = [
         Arm("F32", f32, twins["F32"], f32.stat().st_size),
         Arm("picked", picked.path, base, picked.bytes_to_fetch),
+        Arm("the same, packed", picked.path, base, picked.bytes_to_fetch, beside=True, packed=True),
     ]
     rows += roundings(ours, changes, work)
     rows.append(Arm(f"plain {own}", plain, base, make_delta(base, plain, work / "plain.zst"), beside=True))

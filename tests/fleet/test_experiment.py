@@ -16,12 +16,14 @@ from oel_fleet.experiment import measure as measuring
 from oel_fleet.experiment.arms import ARMS as EVERY_ARM
 from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_random_lessons
 from oel_fleet.experiment.cli import app
+from oel_fleet.experiment.findings import ALL, as_json, found_by, read_findings, together
 from oel_fleet.experiment.learner import learner
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
 from oel_fleet.experiment.predict import Point, plot, points, predicted, rank_correlation
 from oel_fleet.experiment.run import Experiment, open_experiment
-from oel_fleet.experiment.table import ALL, markdown, publish, published, results, write_results
-from oel_server import learning, releases
+from oel_fleet.experiment.table import markdown, publish, published, write_results
+from oel_fleet.experiment.table import results as tabulated
+from oel_server import learning
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.round import Round
 from oel_shared.errors import ConfigError, StateError
@@ -61,8 +63,6 @@ class Players:
     def is_base(self, model: Path) -> bool:
         if "candidates" in model.parts:
             return False
-        if model.name.startswith("unpacked"):
-            return releases.newest(model.parents[2], int(model.parent.name)) is None
         return model.name.startswith("base-") or sha256_file(model) == self.base
 
 
@@ -78,6 +78,10 @@ def done(tmp_path_factory, tiny_llama) -> Experiment:
     ours = open_experiment(folder, given, Players(tiny_llama))
     ours.run()
     return ours
+
+
+def results(experiment: Experiment) -> dict:
+    return tabulated(found_by(experiment), experiment.folder.name)
 
 
 def line(found: dict, row: str) -> dict:
@@ -357,10 +361,57 @@ def test_the_table_replaces_its_own_earlier_one_in_a_page(done, tmp_path):
 
 
 def test_the_results_lie_in_one_json_beside_the_cells(done, tmp_path):
-    copy = replace(done, folder=done.folder)
-    found = write_results(copy)
+    found = write_results(found_by(done), done.folder)
     assert json.loads((done.folder / "results.json").read_text()) == json.loads(json.dumps(found))
     assert (done.folder / "gap-gain.svg").read_text().startswith("<svg")
+
+
+def test_findings_give_the_same_table_without_the_experiments_folder(done, tmp_path):
+    kept = tmp_path / "findings.json"
+    kept.write_text(json.dumps(as_json(found_by(done))))
+    again = read_findings(kept)
+    assert again == found_by(done)
+    assert tabulated(again, "experiment-tiny") == results(done)
+
+
+def other_seed(found, seed: int):
+    plays = {key: [replace(one, seed=seed) for one in ones] for key, ones in found.plays.items()}
+    return replace(found, plan=found.plan.model_copy(update={"seeds": (seed,)}), plays=plays)
+
+
+def test_findings_of_several_seeds_are_put_together(done):
+    found = found_by(done)
+    both = together([found, other_seed(found, 7)])
+    assert both.plan.seeds == (*done.plan.seeds, 7)
+    (one,) = (x for x in tabulated(both, "both")["rows"] if (x["row"], x["type"]) == ("opcd", "shipped"))
+    assert (one["seeds"], one["plays"]) == (2, 2 * TINY["plays"])
+    assert len(both.rounds) == 2 * len(found.rounds)
+
+
+def test_a_line_that_one_part_lacks_is_left_out(done):
+    found = found_by(done)
+    lacking = other_seed(found, 7)
+    lacking = replace(lacking, plays={k: v for k, v in lacking.plays.items() if k[0] != "raw"})
+    assert not any(key[0] == "raw" for key in together([found, lacking]).plays)
+
+
+def test_findings_that_do_not_belong_together_are_refused(done):
+    found = found_by(done)
+    with pytest.raises(StateError, match="seed 1 stands in two of these findings"):
+        together([found, found])
+    elsewhere = other_seed(found, 7)
+    with pytest.raises(StateError, match="gate_games of the plan is 14 in one and 99 in another"):
+        together([found, replace(elsewhere, plan=elsewhere.plan.model_copy(update={"gate_games": 99}))])
+    with pytest.raises(StateError, match=r"DistilConfig\.lr of the learner"):
+        together([found, replace(elsewhere, learner={**found.learner, "DistilConfig.lr": 1})])
+
+
+def test_what_holds_no_findings_is_refused_in_one_line(tmp_path):
+    with pytest.raises(StateError, match="holds no findings of an experiment"):
+        read_findings(tmp_path / "nothing.json")
+    (tmp_path / "other.json").write_text('{"plays": [{}]}')
+    with pytest.raises(StateError, match="'rows' is missing or wrong"):
+        read_findings(tmp_path / "other.json")
 
 
 def test_families_are_pooled_only_where_none_is_missing(done):

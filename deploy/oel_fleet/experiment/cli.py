@@ -24,6 +24,12 @@ def experiment(
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every federation.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = None,
     plays: Annotated[int | None, typer.Option(min=1, help="Plays of each line, family and seed.")] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Findings (findings.json) of other seeds, run elsewhere, for the table. Repeatable."
+        ),
+    ] = None,
     page: Annotated[
         Path | None, typer.Option(help="A page that gets the table, such as docs/results.md.")
     ] = None,
@@ -34,11 +40,13 @@ def experiment(
     Rows: random-legal, base, a raw trajectory in context, lessons in context, off-policy distillation, OPCD and its
     variants and controls; each by round, family and type of file. A killed run goes on where it was: every cell, at
     most about 20 minutes, leaves a file of its own. Options are kept; given again they add seeds, rounds or rows.
+    The folder's findings.json holds all plays and no model: keep it, and add it to another's table later.
 
     Example: `oel experiment first --rounds 3 --seeds 3 --page docs/results.md`
     """
+    from oel_fleet.experiment.findings import found_by, read_findings, together
     from oel_fleet.experiment.run import open_experiment
-    from oel_fleet.experiment.table import markdown, publish, write_results
+    from oel_fleet.experiment.table import markdown, publish, results, write_results
     from oel_shared.console import show, show_json
 
     given: dict[str, Any] = {
@@ -49,13 +57,17 @@ def experiment(
         "seeds": None if seeds is None else list(range(seeds)),
         "plays": plays,
     }
+    others = [read_findings(path) for path in add or ()]
     ours = open_experiment(
         Path("runs") / f"experiment-{name}", {k: v for k, v in given.items() if v is not None}
     )
     try:
         ours.run()
     finally:
-        found = write_results(ours)
+        mine = found_by(ours)
+        found = write_results(mine, ours.folder)
+    if others:
+        found = results(together([mine, *others]), ours.folder.name)
     if page:
         publish(markdown(found), ours.folder.name, page)
     if as_json:

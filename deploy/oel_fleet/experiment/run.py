@@ -37,6 +37,11 @@ class Experiment:
     open_model: OpenModel = LlamaModel
 
     @property
+    def learner(self) -> Json:
+        """How the version that ran its cells learns; empty in a folder of old."""
+        return dict((read_result(self.folder / PLAN, "experiment") or {}).get(LEARNER, {}))
+
+    @property
     def cells(self) -> list[Cell]:
         """All of them, in order."""
         types = file_types(resolve_model(self.plan.model)) if self.plan.types else ()
