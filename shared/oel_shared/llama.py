@@ -174,8 +174,14 @@ class LlamaModel:
         dice: Sequence[np.random.Generator],
     ) -> list[str]:
         written: list[list[int]] = [[] for _ in prompts]
-        try:
-            rows = dict(enumerate(self._llama.decode_prompts(prompts)))
+        longest = max(map(len, prompts)) + max_tokens
+        with self._llama.apart(len(prompts), longest) as streams:
+            fed = [
+                (token, at, [i], at == len(prompt) - 1)
+                for i, prompt in enumerate(prompts)
+                for at, token in enumerate(prompt)
+            ]
+            rows = dict(enumerate(map(log_softmax, streams.decode(fed))))
             for step in range(max_tokens):
                 chosen = {i: sample(row, temperature, dice[i]) for i, row in rows.items()}
                 going = {i: t for i, t in chosen.items() if not self._llama.ends(t)}
@@ -183,10 +189,8 @@ class LlamaModel:
                     written[i].append(token)
                 if not going or step == max_tokens - 1:
                     break
-                items = [(token, len(prompts[i]) + step, [i + 1], True) for i, token in going.items()]
-                rows = dict(zip(going, self._llama.decode(items), strict=True))
-        finally:
-            self._llama.forget_after_prefix(len(prompts) + 1)
+                items = [(token, len(prompts[i]) + step, [i], True) for i, token in going.items()]
+                rows = dict(zip(going, streams.decode(items), strict=True))
         return [b"".join(map(self._llama.piece, tokens)).decode(errors="replace") for tokens in written]
 
     def count_tokens(self, prompt: Sequence[Message]) -> int:

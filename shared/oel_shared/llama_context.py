@@ -7,26 +7,22 @@ sequences of their own, 1 and up, which are forgotten after every question.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import llama_cpp as lib
 import numpy as np
-import numpy.typing as npt
 
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
+from oel_shared.llama_decoder import Decoder, Row
 from oel_shared.llama_loading import load_adapter, read_template, silence
 from oel_shared.token_trie import Item, TokenTrie, common_prefix, shared_length
 from oel_shared.unpacking import unpacked
 
 CONTEXT_TOKENS = 8192
-BATCH_TOKENS = 2048
 MAX_SEQUENCES = 256
-
-Row = npt.NDArray[np.float32]
-"""Of the whole vocabulary."""
 
 
 class LlamaContext:
@@ -45,31 +41,22 @@ class LlamaContext:
             self._model = lib.llama_model_load_from_file(str(file).encode(), how)
         if not self._model:
             raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")
-        params = lib.llama_context_default_params()
-        params.n_ctx = min(CONTEXT_TOKENS, lib.llama_model_n_ctx_train(self._model))
-        params.n_batch, params.n_seq_max, params.kv_unified = BATCH_TOKENS, MAX_SEQUENCES, True
-        # With flash attention the logits depend on how tokens are split into batches (0.7 nats were seen);
-        # without it every split gives the same bits, so a play can be repeated exactly.
-        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_threads = params.n_threads_batch = threads
-        self._context = lib.llama_init_from_model(self._model, params)
-        self.capacity = int(params.n_ctx)
+        self.capacity = int(min(CONTEXT_TOKENS, lib.llama_model_n_ctx_train(self._model)))
         self._vocab = lib.llama_model_get_vocab(self._model)
-        self.vocab_size = lib.llama_vocab_n_tokens(self._vocab)
+        self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.end_of_turn = lib.llama_vocab_eos(self._vocab)
-        self._memory = lib.llama_get_memory(self._context)
-        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, MAX_SEQUENCES)
-        self._prefix: list[int] = []
         self.template = read_template(self._model, path)
-        self._adapter = load_adapter(self._model, self._context, adapter) if adapter else None
+        self._adapter = load_adapter(self._model, adapter) if adapter else None
+        self._threads = threads
+        self._decoder = self._new_decoder(MAX_SEQUENCES, self.capacity, shared=True)
+        self._prefix: list[int] = []
 
     def close(self) -> None:
         """Free llama.cpp's memory. The model cannot be used afterwards."""
-        if self._context:
-            lib.llama_batch_free(self._batch)
-            lib.llama_free(self._context)
+        if self._model:
+            self._decoder.close()
             lib.llama_model_free(self._model)
-            self._context = self._model = None
+            self._model = None
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids; `special` reads control tokens such as `<|im_end|>` as what they are."""
@@ -106,9 +93,9 @@ class LlamaContext:
         """
         common = common_prefix(prompts)
         kept = shared_length(common, self._prefix)
-        lib.llama_memory_seq_rm(self._memory, 0, kept, -1)
+        lib.llama_memory_seq_rm(self._decoder.memory, 0, kept, -1)
         for sequence in range(1, sum(branches) + 1):
-            lib.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+            lib.llama_memory_seq_cp(self._decoder.memory, 0, sequence, -1, -1)
         trie, ends, free = TokenTrie(kept), [], 1
         trie.add(common[kept:], [0])
         for prompt, count in zip(prompts, branches, strict=True):
@@ -130,32 +117,29 @@ class LlamaContext:
         return [rows[end].copy() for end in ends]
 
     def decode(self, items: list[Item]) -> list[Row]:
-        """Decode (token, position, sequences, wants logits); returns copies of the wanted rows in order."""
-        wanted: list[Row] = []
-        for begin in range(0, len(items), BATCH_TOKENS):
-            part = items[begin : begin + BATCH_TOKENS]
-            batch = self._batch
-            batch.n_tokens = len(part)
-            for i, (token, position, sequences, logits) in enumerate(part):
-                batch.token[i], batch.pos[i], batch.logits[i] = token, position, logits
-                batch.n_seq_id[i] = len(sequences)
-                for k, sequence in enumerate(sequences):
-                    batch.seq_id[i][k] = sequence
-            status = lib.llama_decode(self._context, batch)
-            if status != 0:
-                lib.llama_memory_clear(self._memory, False)
-                self._prefix = []
-                raise RuntimeError(f"llama_decode failed with {status} for {len(part)} tokens")
-            for i, item in enumerate(part):
-                if item[3]:
-                    pointer = lib.llama_get_logits_ith(self._context, i)
-                    wanted.append(np.ctypeslib.as_array(pointer, (self.vocab_size,)).copy())
-        return wanted
+        """See `Decoder.decode`."""
+        try:
+            return self._decoder.decode(items)
+        except RuntimeError:
+            self._prefix = []
+            raise
+
+    @contextmanager
+    def apart(self, sequences: int, tokens: int) -> Iterator[Decoder]:
+        """While the block runs: sequences of up to `tokens` each, which cost no attention to one another."""
+        decoder = self._new_decoder(sequences, tokens, shared=False)
+        try:
+            yield decoder
+        finally:
+            decoder.close()
+
+    def _new_decoder(self, sequences: int, tokens: int, shared: bool) -> Decoder:
+        return Decoder(self._model, self._adapter, self._threads, sequences, tokens, shared)
 
     def forget_after_prefix(self, sequences: int = 2) -> None:
         """Empty all sequences below this number but the common beginning."""
         for sequence in range(1, sequences):
-            lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            lib.llama_memory_seq_rm(self._decoder.memory, sequence, -1, -1)
 
 
 def log_softmax(row: Row) -> Row:

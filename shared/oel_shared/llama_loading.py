@@ -32,17 +32,21 @@ def read_template(model: Any, path: Path) -> ChatTemplate:
     return ChatTemplate(source.decode(), _text(vocab, bos) if bos >= 0 else "", controls)
 
 
-def load_adapter(model: Any, context: Any, path: Path) -> Any:
-    """A LoRA adapter, from now on part of the model in this context. Raises: ModelFileError."""
+def load_adapter(model: Any, path: Path) -> Any:
+    """A LoRA adapter for a model, to be used by its contexts. Raises: ModelFileError."""
     if not path.is_file():
         raise ModelFileError(f"no adapter file {path}: give the path of a GGUF LoRA adapter")
     adapter = lib.llama_adapter_lora_init(model, str(path).encode())
     if not adapter:
         raise ModelFileError(f"{path} is not a LoRA adapter for this model")
+    return adapter
+
+
+def use_adapter(context: Any, adapter: Any) -> None:
+    """From now on part of the model in this context. Raises: ModelFileError."""
     adapters, scales = (type(adapter) * 1)(adapter), (ctypes.c_float * 1)(1.0)
     if lib.llama_set_adapters_lora(context, adapters, 1, scales):
-        raise ModelFileError(f"llama.cpp does not take the adapter {path}: it was made for another base")
-    return adapter
+        raise ModelFileError("llama.cpp does not take the adapter: it was made for another base")
 
 
 def _text(vocab: Any, token: int) -> str:
