@@ -1,9 +1,10 @@
 """Attention over one long row of packed states, each state apart from the others.
 
-A single block mask over the row would cost (sum of lengths)^2; going state by state costs the sum of
-length^2. At the few hundred tokens of a state plain products beat torch's fused CPU kernel, whose backward
-pass takes three times as long in bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores,
-which would be gigabytes in a large model.
+A single block mask over the row would cost (sum of lengths)^2; going state by state costs the sum of length^2, but
+in many small products. So states of about one length are stacked, the shorter ones padded. At the few hundred
+tokens of a state plain products beat torch's fused CPU kernel, whose backward pass takes three times as long in
+bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores, which would be gigabytes in a large
+model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -22,28 +23,93 @@ if TYPE_CHECKING:
 _NAME = "oel_packed"
 _BLOCK = 192
 """Queries at once: smaller ones skip more of what is hidden, and come with more calls."""
+_ALIKE = 0.75
+"""States at least so long as the longest of a stack may stand in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """B states of the row, one below the other, padded to L tokens."""
+
+    places_BL: Tensor
+    """Where a token stands in the row; a pad stands for any."""
+    pad_BL: Tensor
+    positions_BL: Tensor
+    """The tokens' places in prompt + candidate."""
+    hidden_BLL: Tensor
+    """0 where token i may look at token j and -inf where not. A pad looks at all, so that nothing is NaN."""
+
+    def within(self, window: int | None) -> Tensor:
+        """`hidden_BLL` of a layer that sees only `window` tokens, itself included; None for one that sees all."""
+        if window is None:
+            return self.hidden_BLL
+        far_BLL = self.positions_BL[:, :, None] - self.positions_BL[:, None] >= window
+        return self.hidden_BLL.masked_fill(far_BLL & ~self.pad_BL[:, :, None], float("-inf"))
 
 
 @dataclass(frozen=True, eq=False)
 class Hidden:
     """What each token of a row of packed states may not look at."""
 
-    masks: Sequence[Tensor]
-    """One (L, L) float32 tensor a state: 0 where its token i may look at its token j and -inf where not."""
-    positions: Sequence[Tensor]
-    """One (L,) tensor a state: the tokens' places in prompt + candidate."""
-    windowed: dict[int, Sequence[Tensor]] = field(default_factory=dict)
+    stacks: Sequence[Stack]
+    _kept: dict[Any, Any] = field(default_factory=dict)
+    """What every layer asks for again."""
 
-    def within(self, window: int | None) -> Sequence[Tensor]:
-        """The masks of a layer that sees only `window` tokens, itself included; None for one that sees all."""
-        if window is None:
-            return self.masks
-        if window not in self.windowed:
-            self.windowed[window] = [
-                hidden_LL.masked_fill(at_L[:, None] - at_L >= window, float("-inf"))
-                for hidden_LL, at_L in zip(self.masks, self.positions, strict=True)
-            ]
-        return self.windowed[window]
+    @classmethod
+    def of(cls, masks: Sequence[Tensor], positions: Sequence[Tensor]) -> Self:
+        """
+        Args:
+            masks: an (L, L) float32 tensor a state in the row's order: 0 where its token i may look at its token j
+                and -inf where not; none that stands after it.
+            positions: an (L,) tensor a state.
+        """
+        lengths = [len(mask_LL) for mask_LL in masks]
+        starts = torch.tensor([0, *lengths[:-1]]).cumsum(0).tolist()
+        stacks, left = [], sorted(range(len(masks)), key=lambda state: -lengths[state])
+        while left:
+            mine = [state for state in left if lengths[state] >= _ALIKE * lengths[left[0]]]
+            left = left[len(mine) :]
+            stacks.append(_stack([(starts[k], masks[k], positions[k]) for k in mine]))
+        return cls(stacks)
+
+    def masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
+        """One (B, L, L) tensor a stack, see `Stack.within`."""
+        if (window, dtype) not in self._kept:
+            self._kept[window, dtype] = [stack.within(window).to(dtype) for stack in self.stacks]
+        found: list[Tensor] = self._kept[window, dtype]
+        return found
+
+    def rows(self, keys: int) -> tuple[list[Tensor], Tensor]:
+        """Which of a packed row's (N * keys) rows each stack's (B * keys * L) are, and which of those these are."""
+        if ("rows", keys) not in self._kept:
+            key_K1 = torch.arange(keys, device=self.stacks[0].places_BL.device)[:, None]
+            there = [(stack.places_BL[:, None] * keys + key_K1).flatten() for stack in self.stacks]
+            real = torch.cat(
+                [(~s.pad_BL)[:, None].expand(-1, keys, -1).flatten() for s in self.stacks]
+            ).nonzero()[:, 0]
+            back = torch.empty_like(real)
+            back[torch.cat(there)[real]] = real
+            self._kept["rows", keys] = there, back
+        found: tuple[list[Tensor], Tensor] = self._kept["rows", keys]
+        return found
+
+
+def _stack(states: Sequence[tuple[int, Tensor, Tensor]]) -> Stack:
+    longest = max(len(mask_LL) for _, mask_LL, _ in states)
+    device = states[0][1].device
+    shape = (len(states), longest)
+    places_BL = torch.zeros(shape, dtype=torch.long, device=device)
+    pad_BL = torch.ones(shape, dtype=torch.bool, device=device)
+    positions_BL = torch.zeros(shape, dtype=torch.long, device=device)
+    hidden_BLL = torch.zeros(*shape, longest, device=device)
+    for b, (start, mask_LL, position_L) in enumerate(states):
+        length = len(mask_LL)
+        places_BL[b, :length] = torch.arange(start, start + length, device=device)
+        pad_BL[b, :length] = False
+        positions_BL[b, :length] = position_L
+        hidden_BLL[b, :length, length:] = float("-inf")
+        hidden_BLL[b, :length, :length] = mask_LL
+    return Stack(places_BL, pad_BL, positions_BL, hidden_BLL)
 
 
 @contextmanager
@@ -75,76 +141,124 @@ def _attend(
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
     # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
     dtype = value_1KND.dtype
-    query_HND, key_KND, value_KND = (query_1HND[0] * scaling).to(dtype), key_1KND[0].to(dtype), value_1KND[0]
-    masks = hidden.within(sliding_window)
-    lengths = [len(hidden_LL) for hidden_LL in masks]
-    split = (torch.split(x, lengths, 1) for x in (query_HND, key_KND, value_KND))
+    q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1).to(dtype) for x in (query_1HND, key_1KND, value_1KND))
     attended = _fused if query_1HND.is_cuda else _by_blocks
-    parts = [attended(*state) for state in zip(*split, masks, strict=True)]
-    return torch.cat(parts, 1).transpose(0, 1)[None], None
+    return attended(q_NHD, k_NKD, v_NKD, scaling, hidden, sliding_window)[None], None
 
 
-def _by_blocks(q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
-    """What a CPU computes: see `_StateAttention`."""
-    attended: Tensor = _StateAttention.apply(q_HLD, k_KLD, v_KLD, hidden_LL)  # type: ignore[no-untyped-call]
+def _by_blocks(
+    q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
+) -> Tensor:
+    """What a CPU computes: see `_StackedAttention`."""
+    attended: Tensor = _StackedAttention.apply(q_NHD, k_NKD, v_NKD, scaling, hidden, window)  # type: ignore[no-untyped-call]
     return attended
 
 
-def _fused(q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
+def _fused(
+    q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
+) -> Tensor:
     """The same by the GPU's own kernels."""
-    return torch.nn.functional.scaled_dot_product_attention(
-        q_HLD[None], k_KLD[None], v_KLD[None], attn_mask=hidden_LL.to(q_HLD.dtype), scale=1.0, enable_gqa=True
-    )[0]
+    parts, back = [], torch.empty(len(q_NHD), dtype=torch.long, device=q_NHD.device)
+    done = 0
+    for stack, hidden_BLL in zip(hidden.stacks, hidden.masks(window, q_NHD.dtype), strict=True):
+        q_BHLD, k_BKLD, v_BKLD = (x[stack.places_BL].transpose(1, 2) for x in (q_NHD, k_NKD, v_NKD))
+        out_BHLD = torch.nn.functional.scaled_dot_product_attention(
+            q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scale=scaling, enable_gqa=True
+        )
+        parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
+        real = (~stack.pad_BL).flatten().nonzero()[:, 0]
+        back[stack.places_BL.flatten()[real]] = real + done
+        done += len(parts[-1])
+    return torch.cat(parts)[back]
 
 
-class _StateAttention(torch.autograd.Function):
-    """softmax(q k' + hidden) v of one state: q (H, L, D), scaled; k, v (K, L, D), each for H / K heads of q.
+class _StackedAttention(torch.autograd.Function):
+    """softmax(scaling q k' + hidden) v of every state: q (N, H, D); k, v (N, K, D), each for G = H / K heads of q.
 
-    A token sees none that stands after it, so a block of queries needs the keys up to its own end only. What is
-    kept for the gradient are the probabilities, in the precision of the products; sums are float32.
+    A stack lies as (B K, L G, D), the G heads that share a key beside each other, so a block of queries is a slice.
+    A token sees none that stands after it, so such a block needs the keys up to its own end only. What is kept for
+    the gradient are the probabilities, in the precision of the products; sums are float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, q_HLD: Tensor, k_KLD: Tensor, v_KLD: Tensor, hidden_LL: Tensor) -> Tensor:
-        (heads, length, size), keys = q_HLD.shape, len(k_KLD)
-        q_KGLD, hidden_LL = q_HLD.reshape(keys, -1, length, size), hidden_LL.to(q_HLD.dtype)
-        out_KGLD, kept = torch.empty_like(q_KGLD), []
-        with torch.autocast(q_HLD.device.type, enabled=False):
-            for block in _blocks(length):
-                scores = _rows(q_KGLD[:, :, block]) @ k_KLD[:, : block.stop].mT
-                scores = scores.view(keys, -1, block.stop - block.start, block.stop)
-                kept.append(torch.softmax(scores.add_(hidden_LL[block, : block.stop]), -1))
-                out = _rows(kept[-1]) @ v_KLD[:, : block.stop]
-                out_KGLD[:, :, block] = out.view(keys, -1, block.stop - block.start, size)
-        ctx.save_for_backward(q_KGLD, k_KLD, v_KLD, *kept)
-        return out_KGLD.view(heads, length, size)
+    def forward(
+        ctx: Any,
+        q_NHD: Tensor,
+        k_NKD: Tensor,
+        v_NKD: Tensor,
+        scaling: float,
+        hidden: Hidden,
+        window: int | None,
+    ) -> Tensor:
+        (_, keys, size), groups = k_NKD.shape, q_NHD.shape[1] // k_NKD.shape[1]
+        there, back = hidden.rows(keys)
+        outs, kept = [], []
+        with torch.autocast(q_NHD.device.type, enabled=False):
+            for stack, rows, mask_BLL in zip(
+                hidden.stacks, there, hidden.masks(window, q_NHD.dtype), strict=True
+            ):
+                states, length = stack.pad_BL.shape
+                q, k, v = (_taken(x, rows, keys, states) for x in (q_NHD, k_NKD, v_NKD))
+                q.mul_(scaling)
+                out = torch.empty_like(q)
+                kept += [q, k, v]
+                for at, of in _blocks(length, groups):
+                    scores = q[:, of] @ k[:, : at.stop].mT
+                    scores.view(states, keys, -1, groups, at.stop).add_(
+                        mask_BLL[:, None, at, None, : at.stop]
+                    )
+                    kept.append(torch.softmax(scores, -1))
+                    out[:, of] = kept[-1] @ v[:, : at.stop]
+                outs.append(out.view(-1, groups * size))
+        ctx.save_for_backward(*kept)
+        ctx.given = scaling, hidden, (keys, groups, size)
+        return torch.cat(outs)[back].view_as(q_NHD)
 
     @staticmethod
-    def backward(ctx: Any, grad_HLD: Tensor) -> tuple[Tensor | None, ...]:
-        q_KGLD, k_KLD, v_KLD, *kept = ctx.saved_tensors
-        length = q_KGLD.shape[2]
-        grad_KGLD = grad_HLD.reshape(q_KGLD.shape).to(q_KGLD.dtype)
-        q_grad_KGLD = torch.empty_like(q_KGLD)
-        k_grad_KLD, v_grad_KLD = torch.zeros_like(k_KLD).float(), torch.zeros_like(v_KLD).float()
-        for block, probs in zip(_blocks(length), kept, strict=True):
-            grad, seen = _rows(grad_KGLD[:, :, block]), slice(block.stop)
-            v_grad_KLD[:, seen] += _rows(probs).mT @ grad
-            probs_grad = (grad @ v_KLD[:, seen].mT).view_as(probs)
-            scores_grad = _rows(torch._softmax_backward_data(probs_grad, probs, -1, probs.dtype))
-            q_grad_KGLD[:, :, block] = (scores_grad @ k_KLD[:, seen]).view_as(q_grad_KGLD[:, :, block])
-            k_grad_KLD[:, seen] += scores_grad.mT @ _rows(q_KGLD[:, :, block])
+    def backward(ctx: Any, grad_NHD: Tensor) -> tuple[Tensor | None, ...]:
+        scaling, hidden, (keys, groups, size) = ctx.given
+        there, back = hidden.rows(keys)
+        kept = iter(ctx.saved_tensors)
+        grads: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        for stack, rows in zip(hidden.stacks, there, strict=True):
+            states, length = stack.pad_BL.shape
+            q, k, v = (next(kept) for _ in range(3))
+            grad = _taken(grad_NHD.to(q.dtype), rows, keys, states)
+            grad.view(states, keys, length, -1).masked_fill_(stack.pad_BL[:, None, :, None], 0)
+            q_grad, k_grad, v_grad = (
+                torch.empty_like(q),
+                torch.zeros_like(k).float(),
+                torch.zeros_like(v).float(),
+            )
+            for at, of in _blocks(length, groups):
+                probs, seen = next(kept), slice(at.stop)
+                v_grad[:, seen] += probs.mT @ grad[:, of]
+                probs_grad = grad[:, of] @ v[:, seen].mT
+                scores_grad = torch._softmax_backward_data(probs_grad, probs, -1, probs.dtype)
+                q_grad[:, of] = scores_grad @ k[:, seen]
+                k_grad[:, seen] += scores_grad.mT @ q[:, of]
+            for found, one in zip(grads, (q_grad.mul_(scaling), k_grad, v_grad), strict=True):
+                found.append(one.to(q.dtype).view(len(rows), -1))
+        q_rows, k_rows, v_rows = (torch.cat(found)[back] for found in grads)
+        count = len(grad_NHD)
         return (
-            q_grad_KGLD.view(grad_HLD.shape),
-            k_grad_KLD.to(k_KLD.dtype),
-            v_grad_KLD.to(v_KLD.dtype),
+            q_rows.view(count, -1, size),
+            k_rows.view(count, keys, size),
+            v_rows.view(count, keys, size),
+            None,
+            None,
             None,
         )
 
 
-def _rows(x_KGLD: Tensor) -> Tensor:
-    """(K, G * L, D): the queries of all heads that share a key, one below the other."""
-    return x_KGLD.flatten(1, 2)
+def _taken(x_NHD: Tensor, rows: Tensor, keys: int, states: int) -> Tensor:
+    """(B K, L G, D): the rows of a stack out of x's (N K, G D)."""
+    wide = x_NHD.reshape(len(x_NHD) * keys, -1)
+    return wide.index_select(0, rows).view(states * keys, -1, x_NHD.shape[-1])
 
 
-def _blocks(length: int) -> list[slice]:
-    return [slice(start, min(start + _BLOCK, length)) for start in range(0, length, _BLOCK)]
+def _blocks(length: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of queries: as places in a state, and as rows of a stack."""
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        yield slice(start, stop), slice(start * groups, stop * groups)

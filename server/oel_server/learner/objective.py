@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import AnswerItem, ChoiceItem, Item
@@ -98,9 +98,12 @@ class Objective:
             ]
 
     def _answer_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
-        # A stretch of logits at a time, computed again for the gradient: they, not the model, fill the memory.
+        # A stretch of logits at a time: they, not the model, fill the memory.
         parts = zip(*(torch.split(x, HEAD_POSITIONS) for x in (student_TD, teacher_TD)), strict=True)
-        sums = [checkpoint(self._part_loss, *part, use_reentrant=False) for part in parts]
+        sums = [
+            _with_gradient(student, partial(self._part_loss, teacher_TD=teacher))
+            for student, teacher in parts
+        ]
         return torch.stack(sums).sum() / len(student_TD)
 
     def _part_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
@@ -108,6 +111,30 @@ class Objective:
         with torch.no_grad():
             teacher_TV = head(teacher_TD)
         return token_reverse_kl(head(student_TD), teacher_TV, self.top_k).sum()
+
+
+def _with_gradient(x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """loss(x), a scalar, with the gradient towards x taken at once, so that nothing that lies between is kept."""
+    if not x.requires_grad:
+        return loss(x)
+    found: Tensor = _AtOnce.apply(x, loss)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _AtOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = loss(leaf)
+            (slope,) = torch.autograd.grad(value, leaf)
+        ctx.save_for_backward(slope)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
 
 
 def _encoded(master: Master, item: Item, prompt: str) -> ChoiceState:

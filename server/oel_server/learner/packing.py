@@ -154,7 +154,7 @@ def _read(model: PreTrainedModel, packed: Packed) -> Tensor:
         hidden_ND = model.base_model(
             input_ids=packed.tokens_N[None].to(device),
             position_ids=positions_N[None],
-            hidden=Hidden(masks, torch.split(positions_N, [len(mask_LL) for mask_LL in masks])),
+            hidden=Hidden.of(masks, torch.split(positions_N, [len(mask_LL) for mask_LL in masks])),
             use_cache=False,
         ).last_hidden_state[0]
     read: Tensor = hidden_ND[packed.read_R.to(device)]

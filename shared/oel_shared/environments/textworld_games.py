@@ -63,18 +63,18 @@ class TextWorldEnvironment:
         progress = _Progress(self._say, self._clock, f"textworld:{self.family}: games for '{split}'", count)
         found: list[Record] = []
         failed: list[Record] = []
-        with GameCache(self.family, self._made_from) as cache:
-            search = _Search(cache, split, seed, count, progress)
-            fresh = iter(search)
-            while len(found) < count:
-                batch = list(itertools.islice(fresh, count - len(found)))
-                if not batch or len(failed) > FAILURES + len(found):
-                    raise UsageError(self._too_few(split, len(found), count, [*search.rejected, *failed]))
-                for record in cache.compile(batch):
-                    (failed if record.reject else found).append(record)
-                    progress.tick(len(found))
-                    if len(failed) > FAILURES + len(found):
-                        break
+        cache = GameCache(self.family, self._made_from)
+        search = _Search(cache, split, seed, count, progress)
+        fresh = iter(search)
+        while len(found) < count:
+            batch = list(itertools.islice(fresh, count - len(found)))
+            if not batch or len(failed) > FAILURES + len(found):
+                raise UsageError(self._too_few(split, len(found), count, [*search.rejected, *failed]))
+            for record in cache.compile(batch):
+                (failed if record.reject else found).append(record)
+                progress.tick(len(found))
+                if len(failed) > FAILURES + len(found):
+                    break
         return [self._game(record) for record in found]
 
     def _game(self, record: Record) -> TextWorldGame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -53,35 +55,28 @@ def record_file(game: Path) -> Path:
 class GameCache:
     """Games of one family with one set of options, made when asked for and kept on disk.
 
-    A context manager: its worker processes start at the first miss and end with it.
+    Raises: OelError where the cache cannot be written.
     """
 
     def __init__(self, family: str, options: Values) -> None:
         self._family = family
         self._options = dict(options)
         self._folder = cache_folder() / "textworld" / family
-        self._workers = _Workers()
         self._version = str(textworld_module().__version__)
-
-    def __enter__(self) -> GameCache:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OelError(
                 f"cannot write to the cache {self._folder}: {error.strerror}. Set OEL_CACHE."
             ) from error
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._workers.close()
 
     def describe(self, seeds: Sequence[int]) -> Iterator[Record]:
         """One record a seed, in order; a game costs about 0.1 s the first time."""
-        return self._workers.map(self._describe, seeds)
+        return _workers().map(self._describe, seeds)
 
     def compile(self, records: Sequence[Record]) -> Iterator[Record]:
         """The same records, compiled, in order; `reject` is set where the compiled game cannot be won."""
-        return self._workers.map(self._compile, records)
+        return _workers().map(self._compile, records)
 
     def _describe(self, seed: int, ask: Ask) -> Record:
         file = self._folder / f"{self._key(seed)}.z8"
@@ -134,7 +129,7 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Workers:
-    """Up to PROCESSES generator processes, started when first asked."""
+    """Up to PROCESSES generator processes, each started when it is first needed."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="oel-games")
@@ -146,11 +141,17 @@ class _Workers:
         return self._threads.map(lambda item: work(item, self._ask), items)
 
     def _ask(self, task: dict[str, Any]) -> dict[str, Any]:
-        process = self._free.get() or _Process()
+        process = self._free.get()
         try:
-            return process.ask(task)
-        finally:
-            self._free.put(process)
+            process = process or _Process()
+            reply = process.ask(task)
+        except BaseException:
+            if process:
+                process.close()
+            self._free.put(None)  # the next task starts another
+            raise
+        self._free.put(process)
+        return reply
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -158,6 +159,14 @@ class _Workers:
             process = self._free.get()
             if process is not None:
                 process.close()
+
+
+@functools.cache
+def _workers() -> _Workers:
+    """Of this process, and as long as it: starting a generator takes two seconds, a game half of one."""
+    made = _Workers()
+    atexit.register(made.close)
+    return made
 
 
 class _Process:

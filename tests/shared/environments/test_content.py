@@ -45,8 +45,7 @@ def test_scripted_splits_share_no_game_whatever_the_seeds() -> None:
 
 def test_textworld_splits_share_no_game_and_seeds_that_give_one_game_give_one_content() -> None:
     """Level 2 has few routes and names, so seeds meet; only described here, not compiled."""
-    with GameCache("coin_collector", {"level": 2}) as cache:
-        records = list(cache.describe(range(60)))
+    records = list(GameCache("coin_collector", {"level": 2}).describe(range(60)))
     assert all(record.route and record.content for record in records)
     assert {split_of(record.content) for record in records} == set(SPLITS)
     assert len({record.route for record in records}) < len({record.content for record in records})

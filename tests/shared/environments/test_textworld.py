@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from oel_shared.environments import open_environment
+from oel_shared.environments import open_environment, textworld_pool
 from oel_shared.environments.textworld_content import route_of
 from oel_shared.environments.textworld_env import TextWorldGame, clean
 from oel_shared.environments.textworld_families import FAMILIES
 from oel_shared.environments.textworld_games import TextWorldEnvironment, _Progress, coverage
 from oel_shared.environments.textworld_oracle import oracle_route
-from oel_shared.environments.textworld_pool import record_file
-from oel_shared.errors import UsageError
+from oel_shared.environments.textworld_pool import GameCache, record_file
+from oel_shared.errors import OelError, UsageError
 
 # The interpreter says of every game that it has no table of its memory; nobody needs one here.
 pytestmark = pytest.mark.filterwarnings("ignore:Game .* is not fully supported")
@@ -132,6 +133,42 @@ def test_games_can_be_opened_by_several_threads_at_once(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, tmp_path / "open.py"], capture_output=True, text=True, timeout=120)
     assert done.stdout.split()[-1:] == ["16"], done.stderr[-500:]
+
+
+def test_a_generator_that_died_is_said_and_the_next_game_gets_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OEL_CACHE", str(tmp_path))
+    workers = textworld_pool._Workers()
+    monkeypatch.setattr(textworld_pool, "_workers", lambda: workers)
+    cache = GameCache("coin_collector", {"level": 1})
+    list(cache.describe([1]))
+    started = [process for process in workers._free.queue if process]
+    assert started
+    for process in started:
+        process._process.kill()
+        process._process.wait()
+    try:
+        with pytest.raises(OelError, match="the process that generates TextWorld games ended"):
+            list(cache.describe([2]))
+        assert [record.reject for record in cache.describe([3])] == [""]
+    finally:
+        workers.close()
+
+
+def test_generators_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "make.py").write_text(
+        "from oel_shared.environments import textworld_pool as pool\n"
+        "list(pool.GameCache('coin_collector', {'level': 1}).describe([1]))\n"
+        "print(*(p._process.pid for p in pool._workers()._free.queue if p))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "make.py"],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "OEL_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    pids = done.stdout.split()
+    assert pids, done.stderr[-500:]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_coverage_counts_routes_apart_from_games() -> None:
