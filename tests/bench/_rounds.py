@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oel_fleet.experiment.findings import ALL, Findings, Key, One, found_by, read_findings
+from oel_fleet.experiment.findings import ALL, Findings, Key, One, beside, found_by, read_findings
 from oel_fleet.experiment.run import open_experiment
 from oel_fleet.experiment.table import difference, write_results
 from oel_shared.stats import Interval, holm
@@ -17,7 +17,7 @@ SEED = int(os.environ.get("SEED", "0"))
 RUN = Path(os.environ.get("RUN", f"runs/experiment-rounds-{SEED}"))
 """Kept: a bar that was ended goes on, and `control` uses what `rounds` has run."""
 FOUND = os.environ.get("FOUND", "")
-"""A findings.json to be judged instead, such as those in docs/findings."""
+"""A findings.json of the same seed, such as those in docs/findings: rows that it holds are not run again."""
 ENVIRONMENTS = (
     "textworld:coin_collector?level=4",
     "textworld:cooking?recipe=1&take=1",
@@ -38,18 +38,21 @@ class Judged:
 
 
 def findings(rows: Sequence[str], once: Sequence[str] = ()) -> Findings:
-    """Run what is missing of these rows (see `Plan.once`); with `FOUND` only read what was found before."""
-    if FOUND:
-        return read_findings(Path(FOUND))
+    """Run what is missing of these rows (see `Plan.once`), and put what was found before beside it."""
+    before = read_findings(Path(FOUND)) if FOUND else None
+    known = {row for row, *_ in before.plays} if before else set()
+    missing = [row for row in rows if row not in known]
+    if before and not missing:
+        return before
     given = {
-        "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
+        "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": missing,
         "once": list(once), "types": False, "gate_games": GATE_GAMES, "keep_masters": True,
     }  # fmt: skip
     ours = open_experiment(RUN, given)
     ours.run()
     found = found_by(ours)
     write_results(found, RUN)
-    return found
+    return beside(found, before) if before else found
 
 
 def gain(plays: Plays, row: str, round: int, over: str = "base", over_round: int = 0) -> Interval:

@@ -4,7 +4,7 @@ Every used lesson is replaced by a random one of the same form and the precheck 
 same code, games and dice. What it ends with must have an upper 95 % bound below a third of the real gain over
 the base, both as shipped and as trained before the gate looked at it. Rows for lessons that counting alone
 finds and for a raw trajectory in the prompt stand beside it; all are measured after the last round. Goes on with
-the folder of `rounds` (`SEED`, `RUN`), or judges a findings.json (`FOUND`).
+the folder of `rounds` (`SEED`, `RUN`), or with its findings.json (`FOUND`) in a folder of its own.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ least 20 points above base and above random-legal, p < 0.01; or, where the lesso
 give less than 20 points, at least what they give. No release significantly worse than the best before it
 (Holm), round 5 not below round 1, the forgetting check green wherever a gate made one. `SEED` picks the games;
 `RUN` names the folder, which is kept: the bar can be ended at any time and goes on. `FOUND` names a findings.json
-to be judged without running anything.
+with rows that need not be run again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from _rounds import ROUNDS, Judged, Plays, declines, findings, gain, told
 QUICK = False
 MINUTES = 240
 ROWS = ("random", "base", "base-relevant", "opcd")
+BESIDE = ("raw",)
+"""Not judged; the bar `control` shows it."""
 POINTS, P_VALUE, MOST_MINUTES = 0.2, 0.01, 90.0
 
 
@@ -64,7 +66,7 @@ def green(forgetting: dict[str, Any] | None) -> bool:
 
 
 def main() -> None:
-    found = findings(ROWS)
+    found = findings((*ROWS, *BESIDE), once=BESIDE)
     judged = judge(found.pooled, found.rounds)
     goal = (
         "mean over families at least 20 points above base and random-legal, or at least what lessons in the prompt "

@@ -16,7 +16,7 @@ from oel_fleet.experiment import measure as measuring
 from oel_fleet.experiment.arms import ARMS as EVERY_ARM
 from oel_fleet.experiment.arms import RandomLessons, legal_templates, with_random_lessons
 from oel_fleet.experiment.cli import app
-from oel_fleet.experiment.findings import ALL, as_json, found_by, read_findings, together
+from oel_fleet.experiment.findings import ALL, as_json, beside, found_by, read_findings, together
 from oel_fleet.experiment.learner import learner
 from oel_fleet.experiment.plan import PLAYS_A_CELL, ROWS, Cell, Plan, cells
 from oel_fleet.experiment.predict import Point, plot, points, predicted, rank_correlation
@@ -404,6 +404,19 @@ def test_findings_that_do_not_belong_together_are_refused(done):
         together([found, replace(elsewhere, plan=elsewhere.plan.model_copy(update={"gate_games": 99}))])
     with pytest.raises(StateError, match=r"DistilConfig\.lr of the learner"):
         together([found, replace(elsewhere, learner={**found.learner, "DistilConfig.lr": 1})])
+
+
+def test_rows_that_were_found_elsewhere_stand_beside_those_found_here(done):
+    found = found_by(done)
+    here = replace(
+        found, plays={k: v for k, v in found.plays.items() if k[0] == "raw"}, rounds=found.rounds[:1]
+    )
+    there = replace(found, plays={k: v for k, v in found.plays.items() if k[0] != "raw"})
+    both = beside(here, there)
+    assert both.plays == found.plays
+    assert sorted(map(str, both.rounds)) == sorted(map(str, found.rounds))
+    with pytest.raises(StateError, match="seeds of the plan"):
+        beside(here, other_seed(there, 7))
 
 
 def test_what_holds_no_findings_is_refused_in_one_line(tmp_path):

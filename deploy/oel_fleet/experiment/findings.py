@@ -202,6 +202,25 @@ def together(parts: Sequence[Findings]) -> Findings:
     )
 
 
+def beside(one: Findings, other: Findings) -> Findings:
+    """The same seeds' findings of more rows.
+
+    Raises: StateError if they are of different plans, learners or seeds.
+    """
+    _check_alike("plan", _fixed(one), _fixed(other))
+    _check_alike("plan", {"seeds": one.plan.seeds}, {"seeds": other.plan.seeds})
+    _check_alike("learner", one.learner, other.learner)
+    known = {(fact["arm"], fact["seed"], fact["round"]) for fact in one.rounds}
+    return replace(
+        one,
+        plays={**other.plays, **one.plays},
+        rounds=[*one.rounds, *(f for f in other.rounds if (f["arm"], f["seed"], f["round"]) not in known)],
+        done=one.done + other.done,
+        missing=[*one.missing, *other.missing],
+        too_long=[*one.too_long, *other.too_long],
+    )
+
+
 def _check_alike(what: str, one: Mapping[str, object], other: Mapping[str, object]) -> None:
     for key in sorted({*one, *other}):
         if one.get(key) != other.get(key):
