@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -233,6 +234,16 @@ def test_the_command_runs_and_shows_the_table(tmp_path, monkeypatch):
     assert "random-legal" in shown.output
     assert "random-legal" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "runs" / "experiment-tiny" / "results.json").exists()
+
+    found = tmp_path / "runs" / "experiment-tiny" / "findings.json"
+    kept = found.rename(tmp_path / "kept.json")
+    shutil.rmtree(tmp_path / "runs")
+    again = CliRunner().invoke(app, ["tiny", "--found", str(kept)])
+    assert again.exit_code == 0, again.output
+    assert (
+        again.output.strip() == (tmp_path / "results.md").read_text().split("-->")[1].split("<!--")[0].strip()
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_plays_alike_is_played_once(done):

@@ -24,10 +24,10 @@ def experiment(
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every federation.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = None,
     plays: Annotated[int | None, typer.Option(min=1, help="Plays of each line, family and seed.")] = None,
-    add: Annotated[
+    found: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Findings (findings.json) of other seeds, run elsewhere, for the table. Repeatable."
+            help="Run nothing: make the table of this findings.json. Repeatable, one for some seeds each."
         ),
     ] = None,
     page: Annotated[
@@ -40,7 +40,8 @@ def experiment(
     Rows: random-legal, base, a raw trajectory in context, lessons in context, off-policy distillation, OPCD and its
     variants and controls; each by round, family and type of file. A killed run goes on where it was: every cell, at
     most about 20 minutes, leaves a file of its own. Options are kept; given again they add seeds, rounds or rows.
-    The folder's findings.json holds all plays and no model: keep it, and add it to another's table later.
+    The folder's findings.json holds all plays and no model; with `--found`, those of several machines give one
+    table.
 
     Example: `oel experiment first --rounds 3 --seeds 3 --page docs/results.md`
     """
@@ -49,28 +50,26 @@ def experiment(
     from oel_fleet.experiment.table import markdown, publish, results, write_results
     from oel_shared.console import show, show_json
 
-    given: dict[str, Any] = {
-        "model": str(Path(model).resolve()) if model and model != "default" else model,
-        "environments": environments or None,
-        "rows": only or None,
-        "rounds": rounds,
-        "seeds": None if seeds is None else list(range(seeds)),
-        "plays": plays,
-    }
-    others = [read_findings(path) for path in add or ()]
-    ours = open_experiment(
-        Path("runs") / f"experiment-{name}", {k: v for k, v in given.items() if v is not None}
-    )
-    try:
-        ours.run()
-    finally:
-        mine = found_by(ours)
-        found = write_results(mine, ours.folder)
-    if others:
-        found = results(together([mine, *others]), ours.folder.name)
-    if page:
-        publish(markdown(found), ours.folder.name, page)
-    if as_json:
-        show_json(found)
+    name = f"experiment-{name}"
+    if found:
+        told = results(together([read_findings(path) for path in found]), name)
     else:
-        show(markdown(found))
+        given: dict[str, Any] = {
+            "model": str(Path(model).resolve()) if model and model != "default" else model,
+            "environments": environments or None,
+            "rows": only or None,
+            "rounds": rounds,
+            "seeds": None if seeds is None else list(range(seeds)),
+            "plays": plays,
+        }
+        ours = open_experiment(Path("runs") / name, {k: v for k, v in given.items() if v is not None})
+        try:
+            ours.run()
+        finally:
+            told = write_results(found_by(ours), ours.folder)
+    if page:
+        publish(markdown(told), name, page)
+    if as_json:
+        show_json(told)
+    else:
+        show(markdown(told))
