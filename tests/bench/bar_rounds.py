@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from _bar import finish
-from _rounds import ROUNDS, Judged, Plays, declines, findings, gain, told
+from _rounds import FOUND, ROUNDS, Judged, Plays, declines, findings, gain, told
 
 QUICK = False
 MINUTES = 240
@@ -66,7 +66,7 @@ def green(forgetting: dict[str, Any] | None) -> bool:
 
 
 def main() -> None:
-    found = findings((*ROWS, *BESIDE), once=BESIDE)
+    found = findings(ROWS if FOUND else (*ROWS, *BESIDE), once=BESIDE)
     judged = judge(found.pooled, found.rounds)
     goal = (
         "mean over families at least 20 points above base and random-legal, or at least what lessons in the prompt "
