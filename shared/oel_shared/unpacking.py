@@ -19,8 +19,8 @@ from oel_shared.gguf_write import encoded, is_linear, main_type, rewrite, weight
 
 SLOW_TYPES = ("Q4_1", "Q5_0", "Q5_1")
 """Types that llama.cpp does not repack for the CPU. Unpacked, a prompt takes a third to half of the time and a
-single token a third more; and what is computed is 10 (BF16) to 24 times (F16) nearer to the file's own weights, as activations
-are not rounded to 8 bits (docs/lab-log.md)."""
+single token a third more; and what is computed is 10 (BF16) to 24 times (F16) nearer to the file's own weights, as
+activations are not rounded to 8 bits (docs/lab-log.md)."""
 MOST_BYTES = 2**29
 """Of a model in memory, unpacked."""
 
