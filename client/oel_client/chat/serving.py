@@ -7,18 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
-
 from oel_client.chat.conversations import Conversations, talk_of
 from oel_client.chat.endpoint import Endpoint, Listener
 from oel_client.chat.speaking import Stage, Voice
 from oel_client.installation import installed
-from oel_client.listening import listening
+from oel_client.listening import listening, serve_on
 from oel_client.outbox import utc_now
 from oel_shared.llama import LlamaModel
 from oel_shared.model import Message
-
-GRACE_SECONDS = 2
 
 
 class InstalledModel:
@@ -77,11 +73,8 @@ def serve(
         app = Endpoint(stage, lambda: installed(home).version, listener, time.time).app(host)
         with listening(host, port) as opened:
             shown = f"[{host}]" if ":" in host else host
-            ready(f"http://{shown}:{opened.getsockname()[1]}/v1", release)
-            config = uvicorn.Config(
-                app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=GRACE_SECONDS
-            )
-            uvicorn.Server(config).run(sockets=[opened])
+            url = f"http://{shown}:{opened.getsockname()[1]}/v1"
+            serve_on(opened, app, lambda: ready(url, release))
     finally:
         stage.close()
         model.close()

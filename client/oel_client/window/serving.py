@@ -9,16 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import uvicorn
-
 from oel_client import config as settings
-from oel_client.listening import listening
+from oel_client.listening import listening, serve_on
 from oel_client.window import changes
 from oel_client.window.app import Window
 from oel_client.window.background import Background
 
 HOST = "127.0.0.1"
-GRACE_SECONDS = 2
 
 
 def show_window(
@@ -36,16 +33,16 @@ def show_window(
     token = secrets.token_urlsafe(24)
     background = Background(partial(changes.work_out, home, open_model))
     app = Window(home, background).app(token)
-    config = uvicorn.Config(
-        app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=GRACE_SECONDS
-    )
     try:
         with listening(HOST, port) as opened:
             url = f"http://{HOST}:{opened.getsockname()[1]}/{token}/"
-            ready(url)
-            if browser:
-                # In a thread: a browser in the terminal returns only once it is closed.
-                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-            uvicorn.Server(config).run(sockets=[opened])
+
+            def tell() -> None:
+                ready(url)
+                if browser:
+                    # In a thread: a browser in the terminal returns only once it is closed.
+                    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+            serve_on(opened, app, tell)
     finally:
         background.stop()
