@@ -122,15 +122,15 @@ def _norm_centre(shape: Shape) -> np.float32:
     return np.float32(0 if shape.architecture == "gemma3" else 1)
 
 
-def random_update(shape: Shape, seed: int = 1, rank: int = 4, scale: float = 0.05) -> tuple[Any, Any]:
-    """An update of all linear layers and its factors: ({name: change}, {name: [(B, A)]})."""
+def random_update(shape: Shape, seed: int = 1, rank: int = 4, scale: float = 0.05) -> dict[str, Any]:
+    """An update of all linear layers: name -> change, of this rank."""
     rng = np.random.default_rng(seed)
-    factors = {}
+    update = {}
     for name, (rows, width) in linear_shapes(shape).items():
         left = rng.standard_normal((rows, rank), dtype=np.float32)
         right = rng.standard_normal((rank, width), dtype=np.float32)
-        factors[name] = [(left * np.float32(scale), right * np.float32(width**-0.5))]
-    return {name: b @ a for name, [(b, a)] in factors.items()}, factors
+        update[name] = (left * np.float32(scale)) @ (right * np.float32(width**-0.5))
+    return update
 
 
 def write_tiny(path: Path, shape: Shape | None = None, type_name: str = "F32", seed: int = 0) -> Path:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig, DistilResult, Gap
     from oel_server.learner.master import Master, load_master
-    from oel_server.learner.torch_model import TorchModel
     from oel_server.learner.train import distil
     from oel_server.learner.update import Update
 
@@ -29,7 +28,6 @@ __all__ = [
     "DistilResult",
     "Gap",
     "Master",
-    "TorchModel",
     "Update",
     "distil",
     "load_master",
@@ -42,7 +40,6 @@ _HOME = {
     "DistilResult": "items",
     "Gap": "items",
     "Master": "master",
-    "TorchModel": "torch_model",
     "Update": "update",
     "distil": "train",
     "load_master": "master",

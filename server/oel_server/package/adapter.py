@@ -7,7 +7,6 @@ that loses is measured on the float16 numbers that are written, and reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from oel_shared.errors import StateError
 from oel_shared.gguf_file import read_header
 
 Halves = npt.NDArray[np.float16]
-Factors = Mapping[str, Sequence[tuple[Floats, Floats]]]
-"""Hugging Face weight name -> one (B, A) a round, (rows, r) and (r, width); their products sum to it."""
 
 _OVERSAMPLE = 16
 _POWER_STEPS = 2
@@ -37,16 +34,13 @@ class AdapterReport:
     """Frobenius norm of (update - what the file holds) over that of the update, all matrices together."""
 
 
-def write_adapter(
-    base: Path, update: Update, out: Path, rank: int, factors: Factors | None = None
-) -> AdapterReport:
+def write_adapter(base: Path, update: Update, out: Path, rank: int) -> AdapterReport:
     """Write base-relative LoRA factors of `update`, float16, scale 1.
 
     Args:
         base: the base GGUF that devices have.
         update: the whole change since the base.
         rank: rank of every pair; a matrix of lower rank is padded with zeros.
-        factors: for the names it holds, the exact and fast way; other matrices take a randomised SVD.
     Raises: StateError for an empty update; ModelFileError if the update does not fit the base.
     """
     header = read_header(base)
@@ -61,7 +55,7 @@ def write_adapter(
     lost = total = 0.0
     for name, hf_name in sources.items():
         change = update[hf_name]
-        left, right = halves(*_factored(change, rank, (factors or {}).get(hf_name, ())))
+        left, right = halves(*factored(change, rank))
         stored = left.astype(np.float32) @ right.astype(np.float32)
         lost += float(np.square(change - stored, dtype=np.float64).sum())
         total += float(np.square(change, dtype=np.float64).sum())
@@ -74,15 +68,7 @@ def write_adapter(
     return AdapterReport(rank, math.sqrt(lost / total) if total else 0.0)
 
 
-def from_factors(rounds: Sequence[tuple[Floats, Floats]], rank: int) -> tuple[Floats, Floats]:
-    """Best rank-`rank` (B, A) of a sum of products, without forming it: two QR and one small SVD."""
-    left_q, left_r = np.linalg.qr(np.concatenate([b for b, _ in rounds], axis=1).astype(np.float64))
-    right_q, right_r = np.linalg.qr(np.concatenate([a for _, a in rounds], axis=0).T.astype(np.float64))
-    u, s, vt = np.linalg.svd(left_r @ right_r.T, full_matrices=False)
-    return _split(left_q @ u, s, vt @ right_q.T, rank)
-
-
-def from_matrix(change: Floats, rank: int) -> tuple[Floats, Floats]:
+def factored(change: Floats, rank: int) -> tuple[Floats, Floats]:
     """Nearly the best rank-`rank` (B, A) of a matrix: randomised SVD with power steps.
 
     Exact when the matrix's own rank is at most `rank`. Source: Halko, Martinsson, Tropp, arXiv 0909.4061.
@@ -102,10 +88,6 @@ def from_matrix(change: Floats, rank: int) -> tuple[Floats, Floats]:
 def halves(left: Floats, right: Floats) -> tuple[Halves, Halves]:
     """Both factors in float16."""
     return left.astype(np.float16), right.astype(np.float16)
-
-
-def _factored(change: Floats, rank: int, rounds: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    return from_factors(rounds, rank) if rounds else from_matrix(change, rank)
 
 
 def _split(

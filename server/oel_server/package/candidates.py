@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from oel_server.package.adapter import Factors, write_adapter
+from oel_server.package.adapter import write_adapter
 from oel_server.package.dither import can_dither, write_dithered
 from oel_server.package.naming import Update
 from oel_server.package.template import WRITABLE, write_model
@@ -59,7 +59,6 @@ def write_candidates(
     update: Update,
     out_dir: Path,
     *,
-    factors: Factors | None = None,
     types: Sequence[str] | None = None,
     rank: int = RANK,
     fields: Sequence[int] = (0,),
@@ -70,7 +69,6 @@ def write_candidates(
         base: the base GGUF that devices have.
         update: the whole change since the base, at least one matrix.
         out_dir: created if need be; files in it are overwritten.
-        factors: the rounds' LoRA factors, which make the adapter exact up to its rank and faster to write.
         types: types of the full models, `default_types` if None.
         rank: rank of the adapter.
         fields: one dithered delta per noise field, none if the base's types cannot be dithered.
@@ -81,7 +79,7 @@ def write_candidates(
     out_dir.mkdir(parents=True, exist_ok=True)
     chosen = default_types(header) if types is None else types
     return [
-        _adapter(base, update, out_dir, rank, factors),
+        _adapter(base, update, out_dir, rank),
         *(_delta(header, update, out_dir, f) for f in fields if can_dither(header, update)),
         *(_full(base, update, out_dir, type_name) for type_name in chosen),
     ]
@@ -101,9 +99,9 @@ def _fits(header: GgufHeader, type_name: str) -> bool:
     return type_name in WRITABLE and all(t.shape[-1] % weights == 0 for t in header.tensors if is_linear(t))
 
 
-def _adapter(base: Path, update: Update, out_dir: Path, rank: int, factors: Factors | None) -> Candidate:
+def _adapter(base: Path, update: Update, out_dir: Path, rank: int) -> Candidate:
     path = out_dir / "adapter-F16.gguf"
-    report = write_adapter(base, update, path, rank, factors)
+    report = write_adapter(base, update, path, rank)
     details = {"rank": float(report.rank), "relative_error": report.relative_error}
     return _whole("adapter", "F16", path, details)
 

@@ -25,7 +25,7 @@ def test_an_empty_update_gives_the_base_byte_for_byte(make_tiny, tmp_path, type_
 
 
 def test_an_update_of_zeros_gives_the_base_byte_for_byte(tiny_llama, tmp_path):
-    update = {name: np.zeros_like(change) for name, change in random_update(Shape())[0].items()}
+    update = {name: np.zeros_like(change) for name, change in random_update(Shape()).items()}
     write_model(tiny_llama, update, tmp_path / "out.gguf")
     assert (tmp_path / "out.gguf").read_bytes() == tiny_llama.read_bytes()
 
@@ -44,7 +44,7 @@ def test_an_update_gives_the_file_that_the_updated_weights_would_have_given(
     make_tiny, tmp_path, architecture, tied, monkeypatch
 ):
     shape = Shape(architecture=architecture, tied=tied)
-    update, _ = random_update(shape)
+    update = random_update(shape)
     write_model(make_tiny(architecture=architecture, tied=tied), update, tmp_path / "out.gguf")
     whole = {name: w + update.get(name, np.float32(0)) for name, w in random_weights(shape).items()}
     monkeypatch.setattr("tiny_models.random_weights", lambda *_: whole)
@@ -54,7 +54,7 @@ def test_an_update_gives_the_file_that_the_updated_weights_would_have_given(
 
 @pytest.mark.parametrize("target", TYPES)
 def test_every_type_loads_in_llama_cpp_with_logits_near_the_exact_ones(make_tiny, tmp_path, target):
-    base, (update, _) = make_tiny(), random_update(Shape())
+    base, update = make_tiny(), random_update(Shape())
     write_model(base, update, tmp_path / "exact.gguf")
     write_model(base, update, tmp_path / "out.gguf", target)
     exact, got, before = (
@@ -67,7 +67,7 @@ def test_every_type_loads_in_llama_cpp_with_logits_near_the_exact_ones(make_tiny
 
 
 def test_a_quantised_base_is_dequantised_changed_and_rounded_once(tiny_llama, tmp_path):
-    update, _ = random_update(Shape())
+    update = random_update(Shape())
     write_model(tiny_llama, update, tmp_path / "out.gguf", "Q8_0")
     base, out = read_header(tiny_llama), read_header(tmp_path / "out.gguf")
     old, new = (next(t for t in h.tensors if t.name == "blk.0.attn_output.weight") for h in (base, out))
@@ -78,7 +78,7 @@ def test_a_quantised_base_is_dequantised_changed_and_rounded_once(tiny_llama, tm
 
 
 def test_embeddings_norms_and_metadata_keep_the_bases_bytes(tiny_llama, tmp_path):
-    write_model(tiny_llama, random_update(Shape())[0], tmp_path / "out.gguf", "F16")
+    write_model(tiny_llama, random_update(Shape()), tmp_path / "out.gguf", "F16")
     base, out = read_header(tiny_llama), read_header(tmp_path / "out.gguf")
     for old, new in zip(base.tensors, out.tensors, strict=True):
         if not old.name.startswith("blk.") or "norm" in old.name:
