@@ -102,8 +102,7 @@ def deal(
     """
     deals = []
     for spec in dict.fromkeys(specs):
-        first = store.next_number(spec, seed)
-        numbers = range(first, first + episodes)
+        numbers = store.unkept(spec, seed, episodes)
         needed = min(numbers[-1] // PLAYS_PER_GAME + 1, GAMES)
         games = games_up_to(open_environment(spec, say), "device", needed, seed)
         plays = tuple(Play(games[n // PLAYS_PER_GAME % len(games)], candidate_seed(seed, n)) for n in numbers)

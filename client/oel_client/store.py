@@ -7,6 +7,7 @@ lies in the same file.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -104,15 +105,28 @@ class DeviceStore:
             # Another process that played the same number at the same time has the same episode.
             database["trajectories"].insert(row, ignore=True)
 
-    def next_number(self, environment: str, deal: int) -> int:
-        """Number of the first play of this environment and seed that was never kept."""
-        sql = "SELECT coalesce(max(number) + 1, 0) FROM trajectories WHERE environment = ? AND deal = ?"
-        return int(self._one(sql, (environment, deal)))
+    def unkept(self, environment: str, deal: int, count: int) -> list[int]:
+        """Numbers of the first `count` plays of this environment and seed that were never kept.
 
-    def trajectories(self, release: str) -> list[tuple[str, Trajectory]]:
-        """(environment, episode) of everything played under a release, oldest first."""
+        Plays end in any order, so a killed process leaves gaps.
+        """
         with transaction(self._path) as database:
-            rows = list(database["trajectories"].rows_where('"release" = ?', [release], order_by="id"))
+            rows = database["trajectories"].rows_where(
+                "environment = ? AND deal = ?", [environment, deal], select="number"
+            )
+            kept = {row["number"] for row in rows}
+        return list(itertools.islice((n for n in itertools.count() if n not in kept), count))
+
+    def trajectories(self, release: str, before: int | None = None) -> list[tuple[str, Trajectory]]:
+        """(environment, episode) of everything played under a release, oldest first.
+
+        Args:
+            before: only plays with a lower number.
+        """
+        below = -1 if before is None else before
+        with transaction(self._path) as database:
+            where = '"release" = ? AND (? < 0 OR number < ?)'
+            rows = list(database["trajectories"].rows_where(where, [release, below, below], order_by="id"))
         return [(row["environment"], trajectory_of(row)) for row in rows]
 
     def trajectory(self, game: str, seed: int, release: str) -> Trajectory | None:

@@ -69,13 +69,20 @@ def test_episodes_are_kept_apart_by_release(store):
     ]
 
 
-def test_numbers_go_on_for_each_environment_and_seed(store):
-    assert store.next_number("scripted", 1) == 0
+def test_numbers_go_on_for_each_environment_and_seed_and_gaps_that_a_kill_left_come_first(store):
+    assert store.unkept("scripted", 1, 2) == [0, 1]
     for number in (0, 1, 4):
         store.add(TRAJECTORY, dealt(number), NOW)
-    assert store.next_number("scripted", 1) == 5
-    assert store.next_number("scripted", 2) == 0
-    assert store.next_number("other", 1) == 0
+    assert store.unkept("scripted", 1, 4) == [2, 3, 5, 6]
+    assert store.unkept("scripted", 2, 1) == [0]
+    assert store.unkept("other", 1, 1) == [0]
+
+
+def test_later_plays_can_be_left_out(store):
+    for number in (0, 1, 4):
+        store.add(replace(TRAJECTORY, seed=number), dealt(number), NOW)
+    assert [t.seed for _, t in store.trajectories("r1", before=4)] == [0, 1]
+    assert store.trajectories("r1", before=0) == []
 
 
 def test_the_same_play_is_kept_once(store):

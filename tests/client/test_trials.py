@@ -240,7 +240,7 @@ def test_trials_are_no_experience(home, tiny_llama):
     tried(home, config, 10)
     store = DeviceStore(home)
     assert store.trajectories("base") == []
-    assert store.next_number(TOWN, config.seed) == 0
+    assert store.unkept(TOWN, config.seed, 1) == [0]
 
 
 def test_without_lessons_there_is_nothing_to_try(home, tiny_llama):

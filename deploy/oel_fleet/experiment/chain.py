@@ -180,11 +180,10 @@ def _play(home: Path, plan: Plan, round: int, open_model: OpenModel, proposer: s
     wanted = plan.episodes * round
     with open_model(now.model, now.adapter, 1) as model:
         for spec in plan.environments:
-            missing = wanted - store.next_number(spec, config.seed)
-            if missing > 0:
-                session.play_deals(
-                    store, session.deal(store, [spec], missing, config.seed), model, now.version
-                )
+            missing = sum(number < wanted for number in store.unkept(spec, config.seed, wanted))
+            if missing:
+                deals = session.deal(store, [spec], missing, config.seed)
+                session.play_deals(store, deals, model, now.version)
         if proposer:
             _extract(home, store, model, proposer)
     return wanted * len(plan.environments)
