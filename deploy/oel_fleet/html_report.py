@@ -62,7 +62,7 @@ def render(run: RunRecord, drawn: Sequence[str], proposers: Sequence[Sequence[st
 def all_plots(run: RunRecord) -> list[tuple[str, str]]:
     """Name and SVG of every plot that the run has figures for."""
     names = sorted({name for record in run.rounds for name in families(record.get("gate"))})
-    found = [(f"play-{_file_name(name)}", _play_plot(run, name)) for name in names]
+    found = [(f"play-{plots.file_name(name)}", _play_plot(run, name)) for name in names]
     found += [("loss", _loss_plot(run)), ("bytes", _bytes_plot(run))]
     return [(name, svg) for name, svg in found if svg]
 
@@ -270,10 +270,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _file_name(family: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in family)[:40]
 
 
 _FOLDER = (

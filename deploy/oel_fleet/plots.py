@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 40
+LEGEND_LINE = 15
 TARGET_TICKS = 5
 
 
@@ -42,6 +43,8 @@ class Axes:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    top: float = TOP
+    """Pixels above the plot, for title and legend."""
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Pixels of a point."""
@@ -53,7 +56,7 @@ class Axes:
 
     def down(self, y: float) -> float:
         """Pixels from the top."""
-        return HEIGHT - BOTTOM - (y - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - (y - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - self.top - BOTTOM)
 
 
 def chart(
@@ -73,11 +76,13 @@ def chart(
     dots = [dot for one in series for dot in one.dots]
     if not dots:
         return ""
-    axes = _axes(dots, [place for place, _ in x_ticks], from_zero)
+    legend, lines = _legend(series)
+    top = TOP + LEGEND_LINE * (lines - 1)
+    axes = replace(_axes(dots, [place for place, _ in x_ticks], from_zero), top=top)
     ticks = x_ticks or [(tick, f"{tick:g}") for tick in nice_ticks(*axes.x)]
     parts = [_grid(axes, y_text), *(_x_tick(axes, place, word) for place, word in ticks)]
     parts += [_series(axes, one) for one in series]
-    parts += [_legend(series), _text(WIDTH / 2, HEIGHT - 6, x_label, "axis", "middle")]
+    parts += [legend, _text(WIDTH / 2, HEIGHT - 6, x_label, "axis", "middle")]
     return _svg(title, parts)
 
 
@@ -172,18 +177,23 @@ def _mark(axes: Axes, dot: Dot, style: str) -> str:
     return f'{whisker}<circle class="dot {shape}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">{note}</circle>'
 
 
-def _legend(series: Sequence[Series]) -> str:
+def _legend(series: Sequence[Series]) -> tuple[str, int]:
+    """The legend, and how many lines it takes."""
     parts: list[str] = []
-    x = float(LEFT)
+    x, lines = float(LEFT), 1
     for one in series:
+        width = 17 + 6.2 * len(one.name)
+        if x > LEFT and x + width > WIDTH:
+            x, lines = float(LEFT), lines + 1
+        y = 25 + LEGEND_LINE * (lines - 1)
         mark = (
-            f'<line class="{one.style}" x1="{x:.0f}" x2="{x + 12:.0f}" y1="25" y2="25"/>'
+            f'<line class="{one.style}" x1="{x:.0f}" x2="{x + 12:.0f}" y1="{y}" y2="{y}"/>'
             if one.style == "random"
-            else f'<circle class="dot {one.style}" cx="{x + 6:.0f}" cy="25" r="4"/>'
+            else f'<circle class="dot {one.style}" cx="{x + 6:.0f}" cy="{y}" r="4"/>'
         )
-        parts += [mark, _text(x + 17, 29, one.name, "tick")]
-        x += 17 + 6.2 * len(one.name) + 16
-    return "".join(parts)
+        parts += [mark, _text(x + 17, y + 4, one.name, "tick")]
+        x += width + 16
+    return "".join(parts), lines
 
 
 def _text(x: float, y: float, words: str, style: str, anchor: str = "start") -> str:
@@ -201,3 +211,8 @@ def standing_alone(svg: str, style: str) -> str:
     """The plot as a file of its own, with the style sheet inside and a background."""
     start, end = svg.split(">", 1)
     return f'{start} width="{2 * WIDTH}"><style>{style}svg {{ background: var(--paper); }}</style>{end}\n'
+
+
+def file_name(family: str) -> str:
+    """A family's name as it may stand in the name of a plot's file."""
+    return "".join(letter if letter.isalnum() else "-" for letter in family)[:40]

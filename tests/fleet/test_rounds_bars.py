@@ -11,11 +11,12 @@ from types import ModuleType
 
 import pytest
 
-from oel_fleet.experiment.table import ALL, Key, One
+from oel_fleet.experiment.findings import ALL, Key, One, read_findings
+from oel_shared.errors import StateError
 
 BENCH = Path(__file__).parents[1] / "bench"
 FACTS = [
-    {"round": r, "minutes": 17.0, "released": True, "forgetting": None} for r in range(1, 6)
+    {"arm": "opcd", "round": r, "minutes": 17.0, "released": True, "forgetting": None} for r in range(1, 6)
 ]  # fmt: skip
 
 
@@ -80,6 +81,20 @@ def test_what_breaks_the_bar_rounds_is_named(bars, plays, facts, broken):
     judged = bars["bar_rounds"].judge(plays, facts)
     assert not judged.passed
     assert [name for name, held in judged.figures["held"].items() if not held] == [broken]
+
+
+def test_only_rounds_of_the_arm_that_is_judged_count(bars):
+    others = [{**fact, "arm": "count", "minutes": 90.0} for fact in FACTS]
+    assert bars["bar_rounds"].judge(plays_of(*RISING), [*others, *FACTS]).figures["minutes"] == 85.0
+
+
+def test_findings_of_another_seed_are_refused_before_anything_runs(bars):
+    import _rounds
+
+    found = read_findings(Path(__file__).parents[2] / "docs" / "findings" / "rounds-0.json")
+    _rounds.fits(found, found.plan)
+    with pytest.raises(StateError, match=r"is of seeds = \[0\], and this bar judges seeds = \[1\]"):
+        _rounds.fits(found, found.plan.model_copy(update={"seeds": (1,)}))
 
 
 def test_where_lessons_give_little_as_much_as_they_give_is_enough(bars):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from oel_server.practise import PracticePrompt, distinct_prompts
 from oel_server.round import Round
 from oel_server.stages import Json
 from oel_server.teach import answer_items, distil_items, teacher_hints
+from oel_shared import atomic
 from oel_shared.environments.registry import open_environment
 from oel_shared.errors import StateError
 from oel_shared.play import ModelPolicy, play
@@ -55,7 +57,8 @@ class OffPolicy(Round):
 class RandomLessons(Round):
     """The control: every lesson replaced by a random one of the same form, and no precheck to find that out.
 
-    Replaced after the merge and the cross-examination of the real ones, so as many are taught as in the real run.
+    Replaced after the merge and the cross-examination of the real ones, so nearly as many are taught as in the real
+    run: those too that its precheck would put aside, and none for which there is no other template.
     """
 
     def knowledge(self) -> Knowledge:
@@ -64,9 +67,15 @@ class RandomLessons(Round):
 
     @functools.cached_property
     def _pool(self) -> Pool:
-        if not isinstance(self.transport, InProcessTransport):
-            raise StateError("random lessons are drawn from the devices' folders: simulated devices only")
-        return legal_templates(DeviceStore(home) for home in self.transport.homes.values())
+        """Found in the first round and kept: devices see more later, and a lesson's exchange must stay the same."""
+        kept = self.server / "legal-templates.json"
+        if not kept.exists():
+            if not isinstance(self.transport, InProcessTransport):
+                raise StateError("random lessons are drawn from the devices' folders: simulated devices only")
+            pool = legal_templates(DeviceStore(home) for home in self.transport.homes.values())
+            atomic.write_text(kept, json.dumps({family: sorted(mine) for family, mine in pool.items()}))
+        found: Pool = json.loads(kept.read_text())
+        return found
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
         return super()._stage(name, _no_precheck if name == "precheck" else work)
@@ -98,7 +107,8 @@ def with_random_lessons(knowledge: Knowledge, pool: Pool, seed: int) -> Knowledg
 
     Only what is taught is exchanged; cue, advice, the number and kind of slots and all counts stay. Where the
     pool has no other template with the same slots, any other is taken; a lesson for which there is none stays
-    out. Rivals of what is taught say much the same, so they are not drawn either.
+    out. Rivals of what is taught say much the same, so they are not drawn either. What is absorbed is taught anew:
+    nobody saw its exchange followed unasked.
     """
     real = {known.lesson.template for known in knowledge.lessons if known.used or known.standing == "rival"}
     taken: set[tuple[str, str]] = set()
@@ -119,7 +129,7 @@ def with_random_lessons(knowledge: Knowledge, pool: Pool, seed: int) -> Knowledg
         drawn = min(alike, key=lambda t: hashlib.sha256(f"{seed} {old.id} {t}".encode()).digest())
         taken.add((old.family, drawn))
         lesson = Lesson.of(old.family, drawn, old.cue, old.advice)
-        changed.append(known.model_copy(update={"lesson": lesson, "alike": ()}))
+        changed.append(known.model_copy(update={"lesson": lesson, "alike": (), "standing": "used"}))
     return replace(knowledge, lessons=tuple(changed))
 
 

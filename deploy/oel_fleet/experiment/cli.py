@@ -31,7 +31,7 @@ def experiment(
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="A page that gets the table, such as docs/results.md.")
+        Path | None, typer.Option(help="A page that gets plots and table, such as docs/results.md.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
 ) -> None:
@@ -39,15 +39,15 @@ def experiment(
 
     Rows: random-legal, base, a raw trajectory in context, lessons in context, off-policy distillation, OPCD and its
     variants and controls; each by round, family and type of file. A killed run goes on where it was: every cell, at
-    most about 20 minutes, leaves a file of its own. Options are kept; given again they add seeds, rounds or rows.
-    The folder's findings.json holds all plays and no model; with `--found`, those of several machines give one
-    table.
+    most about 20 minutes, leaves a file of its own. Options are kept; given again they replace what was asked for,
+    and cells that were run stay. The folder's findings.json holds all plays and no model; with `--found`, those of
+    several machines give one table.
 
     Example: `oel experiment first --rounds 3 --seeds 3 --page docs/results.md`
     """
     from oel_fleet.experiment.findings import found_by, read_findings, together
     from oel_fleet.experiment.run import open_experiment
-    from oel_fleet.experiment.table import markdown, publish, results, write_results
+    from oel_fleet.experiment.table import markdown, publish_results, results, write_results
     from oel_shared.console import show, show_json
 
     name = f"experiment-{name}"
@@ -68,7 +68,7 @@ def experiment(
         finally:
             told = write_results(found_by(ours), ours.folder)
     if page:
-        publish(markdown(told), name, page)
+        publish_results(told, page)
     if as_json:
         show_json(told)
     else:

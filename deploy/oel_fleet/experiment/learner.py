@@ -1,6 +1,7 @@
 """How this version learns, in figures: an experiment's folder must not hold cells of two ways to learn.
 
-Settings, named constants and the texts that are asked are compared, not code: a change of code alone goes unseen.
+Settings, the public constants of the modules below and the texts that are asked are compared, not code: a change of
+code alone goes unseen.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ SHOWN = 3
 
 
 def learner() -> Json:
-    """All that decides what is learnt and that no plan names, by dotted name, as JSON gives it back."""
+    """What decides how it learns and no plan names, by dotted name, as JSON gives it back."""
     # Imported here, as it brings torch.
     from oel_server.learner.items import NOT_LEARNT_FROM, DistilConfig
     from oel_server.learner.train import learning_rate

@@ -19,6 +19,7 @@ from oel_server.stages import Json
 from oel_shared.console import progress, say
 from oel_shared.defaults import resolve_model
 from oel_shared.environments.registry import open_environment
+from oel_shared.errors import StateError
 from oel_shared.evaluate import evaluate, plays_in
 from oel_shared.gguf_file import read_header
 from oel_shared.model import ChoiceQuery, LanguageModel, Message
@@ -106,8 +107,9 @@ def _results(plays: Sequence[Play], policy: Policy, name: str) -> list[Json]:
 def _subject(row: Row, cell: Cell, chain: Chain) -> Subject:
     version = _version(row.file, cell, chain)
     who = version if version == "base" else f"{chain.arm} {version}"
-    if cell.type and not (version == "base" and cell.type in UNCHANGED):
-        who += f" as {cell.type}"
+    written = cell.type or (DITHERED if row.file == "trained" else "")
+    if written and not (version == "base" and written in UNCHANGED):
+        who += f" as {written}"
     if not row.told:
         return Subject(who, ModelPolicy)
     family = open_environment(cell.environment).family
@@ -132,9 +134,19 @@ def _version(file: File, cell: Cell, chain: Chain) -> str:
 
 
 def _trained(chain: Chain, round: int) -> str:
-    """The newest weights: what this round trained, released or not; else those of the release that stands."""
-    mine = f"r{round}"
-    return mine if chain.round(round).master_path(mine).exists() else chain.version(round + 1)
+    """The newest weights: what this round trained, released or not; else those of the release that stands.
+
+    Raises: StateError if this round's weights are gone.
+    """
+    mine, one = f"r{round}", chain.round(round)
+    if one.master_path(mine).exists():
+        return mine
+    if one.folder.result("distil"):
+        raise StateError(
+            f"the weights of round {round} in {chain.folder} were deleted as later rounds ran: "
+            "they can only be measured where the plan has keep_masters"
+        )
+    return chain.version(round + 1)
 
 
 @contextmanager
@@ -191,10 +203,11 @@ def transcript(episode: Trajectory | None) -> str:
 def _own_episode(chain: Chain, cell: Cell, family: str) -> Trajectory | None:
     """A device's own episode with the round's release: the shortest that it won, else its last.
 
-    Each part of the plays stands for another device.
+    Each part of the plays stands for another device. What it played in later rounds is left out.
     """
     homes = list(chain.homes.values())
-    rows = DeviceStore(homes[cell.part % len(homes)]).trajectories(chain.version(cell.round))
+    store, before = DeviceStore(homes[cell.part % len(homes)]), chain.plan.episodes * cell.round
+    rows = store.trajectories(chain.version(cell.round), before)
     mine = [episode for _, episode in rows if episode.family == family]
     won = [episode for episode in mine if episode.outcome.success]
     return min(won, key=lambda episode: len(episode.turns)) if won else mine[-1] if mine else None

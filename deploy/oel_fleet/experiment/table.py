@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from oel_fleet.experiment import predict
+from oel_fleet.experiment import by_round, predict
 from oel_fleet.experiment.findings import ALL, Findings, Key, One, as_json
 from oel_fleet.experiment.plan import ROWS
 from oel_server.stages import Json
@@ -45,14 +45,25 @@ def results(findings: Findings, name: str) -> Json:
 
 
 def write_results(findings: Findings, folder: Path) -> Json:
-    """Write `results.json`, `results.md`, `gap-gain.svg` and `findings.json` to a folder; returns the first."""
+    """Write `results.json`, `results.md`, the plots and `findings.json` to a folder; returns the first."""
     found = results(findings, folder.name)
     atomic.write_text(folder / "results.json", json.dumps(found, indent=1) + "\n")
     atomic.write_text(folder / "results.md", markdown(found))
     atomic.write_text(folder / "findings.json", json.dumps(as_json(findings)) + "\n")
-    if drawn := predict.plot(list(predict.points(found["rounds"]))):
-        atomic.write_text(folder / "gap-gain.svg", drawn)
+    for plot, svg in _plots(found).items():
+        atomic.write_text(folder / f"{plot}.svg", svg)
     return found
+
+
+def publish_results(found: Json, page: Path) -> None:
+    """Put plots and table into a page of documents, as `publish` does; the plots' files into `img` beside it."""
+    drawn = by_round.plots(found)
+    images = "\n".join(f"![{plot}: score by round, with 95 % intervals](img/{plot}.svg)" for plot in drawn)
+    for plot, svg in drawn.items():
+        atomic.write_text(page.parent / "img" / f"{plot}.svg", svg)
+    heading, rest = markdown(found).split("\n\n", 1)
+    parts = [heading, images, rest] if images else [heading, rest]
+    publish("\n\n".join(parts), found["name"], page)
 
 
 def markdown(found: Json) -> str:
@@ -82,6 +93,12 @@ def publish(text: str, name: str, page: Path) -> None:
         pattern.sub(lambda _: block, before) if pattern.search(before) else f"{before.rstrip()}\n\n{block}\n"
     )
     atomic.write_text(page, after)
+
+
+def _plots(found: Json) -> dict[str, str]:
+    """SVG texts by name."""
+    gap = predict.plot(list(predict.points(found["rounds"])))
+    return {**by_round.plots(found), **({"gap-gain": gap} if gap else {})}
 
 
 def _prediction(found: Json) -> str:

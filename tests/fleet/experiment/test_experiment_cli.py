@@ -1,0 +1,42 @@
+"""`oel experiment`."""
+
+from __future__ import annotations
+
+import shutil
+
+from typer.testing import CliRunner
+
+from oel_fleet.experiment.cli import app
+from tiny_experiment import SPEC
+
+
+def test_the_command_runs_and_shows_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "tiny",
+        "--only",
+        "random",
+        "--env",
+        SPEC,
+        "--seeds",
+        "1",
+        "--plays",
+        "4",
+        "--page",
+        "results.md",
+    ]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    assert "random-legal" in shown.output
+    assert "random-legal" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "runs" / "experiment-tiny" / "results.json").exists()
+
+    found = tmp_path / "runs" / "experiment-tiny" / "findings.json"
+    kept = found.rename(tmp_path / "kept.json")
+    shutil.rmtree(tmp_path / "runs")
+    again = CliRunner().invoke(app, ["tiny", "--found", str(kept)])
+    assert again.exit_code == 0, again.output
+    assert (
+        again.output.strip() == (tmp_path / "results.md").read_text().split("-->")[1].split("<!--")[0].strip()
+    )
+    assert not (tmp_path / "runs").exists()
