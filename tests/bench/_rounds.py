@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from oel_fleet.experiment.findings import ALL, Findings, Key, One, beside, found_by, read_findings
-from oel_fleet.experiment.run import open_experiment
+from oel_fleet.experiment.plan import Plan
+from oel_fleet.experiment.run import PLAN, open_experiment
 from oel_fleet.experiment.table import difference, write_results
+from oel_server.stages import read_result
+from oel_shared.errors import StateError
 from oel_shared.stats import Interval, holm
 
 SEED = int(os.environ.get("SEED", "0"))
@@ -39,20 +42,38 @@ class Judged:
 
 def findings(rows: Sequence[str], once: Sequence[str] = ()) -> Findings:
     """Run what is missing of these rows (see `Plan.once`), and put what was found before beside it."""
-    before = read_findings(Path(FOUND)) if FOUND else None
-    known = {row for row, *_ in before.plays} if before else set()
-    missing = [row for row in rows if row not in known]
-    if before and not missing:
-        return before
-    given = {
-        "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": missing,
+    given: dict[str, Any] = {
+        "environments": ENVIRONMENTS, "seeds": [SEED], "rounds": ROUNDS, "plays": PLAYS, "rows": list(rows),
         "once": list(once), "types": False, "gate_games": GATE_GAMES, "keep_masters": True,
     }  # fmt: skip
+    before = read_findings(Path(FOUND)) if FOUND else None
+    if before:
+        fits(before, Plan(**given))
+        known = {row for row, *_ in before.plays}
+        given["rows"] = [row for row in rows if row not in known]
+        if not given["rows"]:
+            return before
+    # What the folder was asked for before stays in its findings.
+    earlier = read_result(RUN / PLAN, "experiment") or {}
+    for key in ("rows", "once"):
+        given[key] = list(dict.fromkeys([*earlier.get(key, ()), *given[key]]))
     ours = open_experiment(RUN, given)
+    if before:
+        beside(found_by(ours), before)  # what does not go together shall be refused now, not after hours
     ours.run()
     found = found_by(ours)
     write_results(found, RUN)
     return beside(found, before) if before else found
+
+
+def fits(found: Findings, plan: Plan) -> None:
+    """Raises: StateError if these findings are not of the seed and the plan that the bar judges."""
+    for key, wanted in plan.model_dump(mode="json", exclude={"rows", "once"}).items():
+        if (seen := found.plan.model_dump(mode="json")[key]) != wanted:
+            raise StateError(
+                f"FOUND={FOUND} is of {key} = {seen}, and this bar judges {key} = {wanted}: give the findings "
+                "of that, or another SEED"
+            )
 
 
 def gain(plays: Plays, row: str, round: int, over: str = "base", over_round: int = 0) -> Interval:

@@ -26,7 +26,8 @@ POINTS, P_VALUE, MOST_MINUTES = 0.2, 0.01, 90.0
 
 
 def judge(plays: Plays, facts: Sequence[dict[str, Any]], rounds: int = ROUNDS) -> Judged:
-    """The verdict on measured plays and rounds."""
+    """The verdict on measured plays and on what the rounds of all arms did."""
+    facts = [fact for fact in facts if fact["arm"] == "opcd"]
     over_base, over_random = gain(plays, "opcd", rounds), gain(plays, "opcd", rounds, "random")
     lessons = gain(plays, "base-relevant", rounds)
     over_lessons = gain(plays, "opcd", rounds, "base-relevant", rounds)

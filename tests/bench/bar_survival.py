@@ -1,9 +1,11 @@
 """Bar `survival`: what was learnt survives in a full GGUF of the base file's own type.
 
-Takes finished demo runs (`RUN=folder,folder`: the first round of each; of a single folder its first two rounds),
-or runs two demos first. Of a round's float32 weights it writes the F32 file and what the server packs; the server's
-own screening, on the server's own states, picks one of the full files in the base's own type. Then all of them
-answer states that neither learner nor screening saw, from final games played by the base and by what was learnt.
+Takes finished runs (`RUN=folder,folder`: the first round of each; of a single folder its first two rounds, which
+must both have trained), such as a demo's or `seed-N/opcd` in a folder of `rounds`, or runs two demos first. Of a
+round's float32 weights it writes the F32 file and what the server packs; the server's own screening, on the
+server's own states, picks one of the full files in the base's own type. Then all of them answer states that show
+what neither learner nor screening met in this round or an earlier one, from final games played by the base and by
+what was learnt.
 
 Gain: probability of the action that the teacher prefers, less the same of the base *in the same type*. Survival:
 gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the
@@ -33,12 +35,13 @@ from rich.table import Table
 from oel_fleet.in_process import InProcessTransport
 from oel_server import screen as screening
 from oel_server.config import load
-from oel_server.context import Context
+from oel_server.context import PRACTICE, Context
 from oel_server.package.candidates import Candidate
 from oel_server.package.dither import write_dithered
 from oel_server.package.naming import Update
 from oel_server.package.template import write_model
 from oel_server.practise import PracticePrompt, distinct_prompts
+from oel_server.records import load_played, load_prompts
 from oel_server.shipping import candidates_of, update_of
 from oel_server.stages import RoundFolder
 from oel_server.teach import teacher_hints
@@ -49,6 +52,7 @@ from oel_shared.gguf_file import read_header
 from oel_shared.gguf_write import main_type
 from oel_shared.llama import LlamaModel
 from oel_shared.play import ModelPolicy, Play, Played, Probabilities, play
+from oel_shared.prompts import prompt
 
 QUICK = False
 MINUTES = 90
@@ -59,7 +63,6 @@ PLAYS = int(os.environ.get("PLAYS", "160"))
 """Final plays that states are taken from, half of them by what was learnt."""
 BESIDE = 128
 """Rows that are not judged answer so many states."""
-JUDGED_PLAYS = 32
 ROUNDINGS = 5
 GOALS = {"survival": 0.9, "low": 0.8, "mean_of_roundings": 0.75, "share_to_fetch": 0.02, "states": 500}
 Floats = npt.NDArray[np.float64]
@@ -149,7 +152,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
             }
         )
         say(f"{arm.name}: {rows[-1]}")
-    played["picked"] = played_by(ours, picked.path, min(JUDGED_PLAYS, PLAYS // 2))
+    played["picked"] = played_by(ours, picked.path)
     show(f"{run.name}, round {number}", rows)
     best = next(row for row in rows if row["file"] == "picked")
     roundings = [row["survival"] for row in rows if row["file"].startswith("rounding")]
@@ -159,10 +162,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
         **{key: best[key] for key in ("states", "survival", "low", "high")},
         "mean_of_roundings": round(float(np.mean(roundings)), 4),
         "share_to_fetch": round(picked.bytes_to_fetch / ours.base.stat().st_size, 5),
-        "plays": {
-            name: round(float(np.mean([p.score for p in got[:JUDGED_PLAYS]])), 4)
-            for name, got in played.items()
-        },
+        "plays": {name: round(float(np.mean([p.score for p in got])), 4) for name, got in played.items()},
         "rows": rows,
     }
 
@@ -216,12 +216,12 @@ def roundings(ours: Context, changes: Update, work: Path) -> list[Arm]:
     return found
 
 
-def played_by(ours: Context, file: Path, count: int = PLAYS // 2) -> list[Played]:
-    """The final games, played by one file without lessons; the same plays for every file."""
+def played_by(ours: Context, file: Path) -> list[Played]:
+    """Half of `PLAYS` final plays, by one file without lessons; the same plays for every file."""
     environments = ours.environments
     plays: list[Play] = []
     for environment in environments:
-        plays += plays_in(environment, "final", -(-count // len(environments)), SEED)
+        plays += plays_in(environment, "final", -(-PLAYS // 2 // len(environments)), SEED)
     with (
         LlamaModel(file, None, ours.config.threads) as model,
         progress(f"final games, {file.name}", len(plays)) as on,
@@ -230,9 +230,12 @@ def played_by(ours: Context, file: Path, count: int = PLAYS // 2) -> list[Played
 
 
 def fresh_states(ours: Context, played: Sequence[Played]) -> list[PracticePrompt]:
-    """Up to `STATES` of the states met in which a lesson applies and which practice did not hold, at random."""
+    """Up to `STATES` of the states met in which a lesson applies and which no practice so far met, at random."""
     practice, knowledge = ours.practice(), ours.knowledge()
     held = {_shown(p) for p in (*practice.prompts, *practice.screening)}
+    for number in range(1, ours.folder.number + 1):
+        held |= {_shown(p) for p in load_prompts(RoundFolder(ours.server, number).path / PRACTICE)}
+        held |= {_shown(p) for p in distinct_prompts(load_played(ours.own_plays(number)))}
     met = {_shown(p): p for p in distinct_prompts(played) if teacher_hints(p, knowledge)}
     fresh = [p for shown, p in met.items() if shown not in held]
     order = np.random.default_rng(SEED).permutation(len(fresh))[:STATES]
@@ -240,8 +243,8 @@ def fresh_states(ours: Context, played: Sequence[Played]) -> list[PracticePrompt
 
 
 def _shown(p: PracticePrompt) -> tuple[Any, ...]:
-    """What a prompt shows of a state."""
-    return p.family, p.state.goal, p.state.observation, p.state.actions, p.state.history[-3:]
+    """What a model is shown of a state."""
+    return p.family, prompt(p.state), p.state.actions
 
 
 def teacher(ours: Context, states: Sequence[PracticePrompt]) -> list[Probabilities]:
