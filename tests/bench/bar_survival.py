@@ -59,8 +59,11 @@ MINUTES = 90
 SEED = int(os.environ.get("SEED", "0"))
 STATES = int(os.environ.get("STATES", "500"))
 """How many are answered; fewer than the goal for a quick look, which cannot pass."""
-PLAYS = int(os.environ.get("PLAYS", "160"))
-"""Final plays that states are taken from, half of them by what was learnt."""
+PLAYS = 96
+"""Final plays by the base, and as many by what was learnt, that states are taken from at a time; the first of them
+are also played by the picked file."""
+MOST_PARTS = 20
+"""So often more are played where there are too few states."""
 BESIDE = 128
 """Rows that are not judged answer so many states."""
 ROUNDINGS = 5
@@ -112,8 +115,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
     ours = Context(server, load(server), InProcessTransport(server, {}), RoundFolder(server, number))
     (server / "masters").symlink_to((run / "server" / "masters").resolve())
     picked, arms = files(ours, work)
-    played = {"base": played_by(ours, ours.base), "F32": played_by(ours, arms[0].file)}
-    states = fresh_states(ours, [p for both in played.values() for p in both])
+    states, played = fresh_states(ours, arms[0].file)
     say(f"{run.name}, round {number}: {len(states)} states that picking never saw")
     favourite = [int(np.argmax(p)) for p in teacher(ours, states)]
 
@@ -152,7 +154,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
             }
         )
         say(f"{arm.name}: {rows[-1]}")
-    played["picked"] = played_by(ours, picked.path)
+    played["picked"] = played_by(ours, picked.path, 0)
     show(f"{run.name}, round {number}", rows)
     best = next(row for row in rows if row["file"] == "picked")
     roundings = [row["survival"] for row in rows if row["file"].startswith("rounding")]
@@ -216,12 +218,12 @@ def roundings(ours: Context, changes: Update, work: Path) -> list[Arm]:
     return found
 
 
-def played_by(ours: Context, file: Path) -> list[Played]:
-    """Half of `PLAYS` final plays, by one file without lessons; the same plays for every file."""
-    environments = ours.environments
+def played_by(ours: Context, file: Path, part: int) -> list[Played]:
+    """A part of the final plays, by one file without lessons; the same plays for every file."""
     plays: list[Play] = []
-    for environment in environments:
-        plays += plays_in(environment, "final", -(-PLAYS // 2 // len(environments)), SEED)
+    for environment in ours.environments:
+        own = PLAYS // len(ours.environments)
+        plays += plays_in(environment, "final", own * (part + 1), SEED)[own * part :]
     with (
         LlamaModel(file, None, ours.config.threads) as model,
         progress(f"final games, {file.name}", len(plays)) as on,
@@ -229,17 +231,31 @@ def played_by(ours: Context, file: Path) -> list[Played]:
         return play(plays, ModelPolicy(model), on_done=lambda _: on())
 
 
-def fresh_states(ours: Context, played: Sequence[Played]) -> list[PracticePrompt]:
-    """Up to `STATES` of the states met in which a lesson applies and which no practice so far met, at random."""
-    practice, knowledge = ours.practice(), ours.knowledge()
+def fresh_states(ours: Context, learnt: Path) -> tuple[list[PracticePrompt], dict[str, list[Played]]]:
+    """Up to `STATES` states, at random, in which a lesson applies and which no practice so far met; and the first
+    part of the plays of base and `learnt` that met them."""
+    knowledge, held = ours.knowledge(), practised(ours)
+    met, first = dict[Any, PracticePrompt](), dict[str, list[Played]]()
+    for part in range(MOST_PARTS):
+        played = {name: played_by(ours, file, part) for name, file in (("base", ours.base), ("F32", learnt))}
+        first = first or played
+        for one in distinct_prompts([p for both in played.values() for p in both]):
+            if teacher_hints(one, knowledge) and _shown(one) not in held:
+                met.setdefault(_shown(one), one)
+        if len(met) >= STATES:
+            break
+    order = np.random.default_rng(SEED).permutation(len(met))[:STATES]
+    return [list(met.values())[k] for k in order], first
+
+
+def practised(ours: Context) -> set[tuple[Any, ...]]:
+    """What practice, screening and cross-examination showed in this round and those before it."""
+    practice = ours.practice()
     held = {_shown(p) for p in (*practice.prompts, *practice.screening)}
     for number in range(1, ours.folder.number + 1):
         held |= {_shown(p) for p in load_prompts(RoundFolder(ours.server, number).path / PRACTICE)}
         held |= {_shown(p) for p in distinct_prompts(load_played(ours.own_plays(number)))}
-    met = {_shown(p): p for p in distinct_prompts(played) if teacher_hints(p, knowledge)}
-    fresh = [p for shown, p in met.items() if shown not in held]
-    order = np.random.default_rng(SEED).permutation(len(fresh))[:STATES]
-    return [fresh[k] for k in order]
+    return held
 
 
 def _shown(p: PracticePrompt) -> tuple[Any, ...]:
