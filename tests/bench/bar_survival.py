@@ -4,8 +4,8 @@ Takes finished runs (`RUN=folder,folder`: the first round of each; of a single f
 must both have trained), such as a demo's or `seed-N/opcd` in a folder of `rounds`, or runs two demos first. Of a
 round's float32 weights it writes the F32 file and what the server packs; the server's own screening, on the
 server's own states, picks one of the full files in the base's own type. Then all of them answer states that show
-what neither learner nor screening met in this round or an earlier one, from final games played by the base and by
-what was learnt.
+what neither learner nor screening met in this round or an earlier one, from final games played by the base, by what
+was learnt and by chance (which meets many more states than either).
 
 Gain: probability of the action that the teacher prefers, less the same of the base *in the same type*. Survival:
 gain over the gain of the F32 file, with a 95 % interval from resampling games. Passes if for both updates the
@@ -51,7 +51,7 @@ from oel_shared.evaluate import plays_in
 from oel_shared.gguf_file import read_header
 from oel_shared.gguf_write import main_type
 from oel_shared.llama import LlamaModel
-from oel_shared.play import ModelPolicy, Play, Played, Probabilities, play
+from oel_shared.play import ModelPolicy, Play, Played, Probabilities, RandomLegal, play
 from oel_shared.prompts import prompt
 
 QUICK = False
@@ -60,8 +60,7 @@ SEED = int(os.environ.get("SEED", "0"))
 STATES = int(os.environ.get("STATES", "500"))
 """How many are answered; fewer than the goal for a quick look, which cannot pass."""
 PLAYS = 96
-"""Final plays by the base, and as many by what was learnt, that states are taken from at a time; the first of them
-are also played by the picked file."""
+"""Final plays of each player that states are taken from at a time; the picked file plays the first of them too."""
 MOST_PARTS = 20
 """So often more are played where there are too few states."""
 BESIDE = 128
@@ -218,12 +217,17 @@ def roundings(ours: Context, changes: Update, work: Path) -> list[Arm]:
     return found
 
 
+def final_plays(ours: Context, part: int) -> list[Play]:
+    """A part of the final plays; the same for every player."""
+    own = PLAYS // len(ours.environments)
+    return [
+        one for e in ours.environments for one in plays_in(e, "final", own * (part + 1), SEED)[own * part :]
+    ]
+
+
 def played_by(ours: Context, file: Path, part: int) -> list[Played]:
-    """A part of the final plays, by one file without lessons; the same plays for every file."""
-    plays: list[Play] = []
-    for environment in ours.environments:
-        own = PLAYS // len(ours.environments)
-        plays += plays_in(environment, "final", own * (part + 1), SEED)[own * part :]
+    """A part of the final plays, by one file without lessons."""
+    plays = final_plays(ours, part)
     with (
         LlamaModel(file, None, ours.config.threads) as model,
         progress(f"final games, {file.name}", len(plays)) as on,
@@ -233,13 +237,14 @@ def played_by(ours: Context, file: Path, part: int) -> list[Played]:
 
 def fresh_states(ours: Context, learnt: Path) -> tuple[list[PracticePrompt], dict[str, list[Played]]]:
     """Up to `STATES` states, at random, in which a lesson applies and which no practice so far met; and the first
-    part of the plays of base and `learnt` that met them."""
+    part of the plays by base and `learnt` among those that met them."""
     knowledge, held = ours.knowledge(), practised(ours)
     met, first = dict[Any, PracticePrompt](), dict[str, list[Played]]()
     for part in range(MOST_PARTS):
         played = {name: played_by(ours, file, part) for name, file in (("base", ours.base), ("F32", learnt))}
-        first = first or played
-        for one in distinct_prompts([p for both in played.values() for p in both]):
+        first = first or dict(played)
+        played["random"] = play(final_plays(ours, part), RandomLegal())
+        for one in distinct_prompts([p for of_one in played.values() for p in of_one]):
             if teacher_hints(one, knowledge) and _shown(one) not in held:
                 met.setdefault(_shown(one), one)
         if len(met) >= STATES:
