@@ -16,6 +16,7 @@ llama.cpp multiplies its type. Plays are reported, not judged.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,8 +44,9 @@ from oel_server.package.template import write_model
 from oel_server.practise import PracticePrompt, distinct_prompts
 from oel_server.records import load_played, load_prompts
 from oel_server.shipping import candidates_of, update_of
-from oel_server.stages import RoundFolder
+from oel_server.stages import RoundFolder, read_result
 from oel_server.teach import teacher_hints
+from oel_shared import atomic
 from oel_shared.console import progress, say
 from oel_shared.delta import make_delta
 from oel_shared.evaluate import plays_in
@@ -92,10 +94,22 @@ def main() -> None:
     wanted = [(run, 1) for run in runs] if len(runs) > 1 else [(runs[0], 1), (runs[0], 2)]
     found = []
     for run, number in wanted:
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(measured(run, number, Path(folder)))
+        found.append(kept_or_measured(run, number))
     passed = len(found) >= 2 and all(passes(one) for one in found)
     finish("survival", passed, seed=SEED, updates=found, goals=GOALS)
+
+
+def kept_or_measured(run: Path, number: int) -> dict[str, Any]:
+    """The figures of one update, kept in the run's folder: a bar that is ended goes on with the next update."""
+    file = run / f"survival-r{number}-seed{SEED}-states{STATES}.json"
+    kept = read_result(file, "bar")
+    if kept:
+        say(f"{run.name}, round {number}: measured before, in {file}")
+        return kept
+    with tempfile.TemporaryDirectory() as folder:
+        found = measured(run, number, Path(folder))
+    atomic.write_text(file, json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def two_demos() -> list[Path]:
@@ -128,7 +142,7 @@ def measured(run: Path, number: int, work: Path) -> dict[str, Any]:
                 answers[key] = have + screening.choices(model, states[len(have) : count])
         return answers[key][:count]
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for arm in arms:
         count = min(len(states), BESIDE) if arm.beside else len(states)
         new = chosen(arm.file, arm.adapter, count, arm.packed)
