@@ -34,7 +34,7 @@ Figures = dict[str, float]
 Exchange = Callable[[Figures], None]
 """Tells the parent what a step took and waits until it asks for the next."""
 
-TRIES = 5
+TRIES = 30
 
 
 def main() -> None:
@@ -133,29 +133,27 @@ def our_step(master: Master, job: Job, config: DistilConfig, found: Figures) -> 
 def sampler(job: Job) -> Callable[[], list[str]]:
     """Answers of the round-start model, as practice samples them: by llama.cpp.
 
-    An answer that ends early is sampled again, at our cost: TRL's side writes `answer_tokens` for every prompt.
+    TRL's side forbids an answer to end before `answer_tokens`. Ours has no such setting, so seeds are looked for
+    first with which it does not.
     """
     from oel_shared.llama import LlamaModel
     from oel_shared.model import Message
 
     model = LlamaModel(job["model"], threads=job["threads"])
-    dice, size = random.Random(0), job["answer_tokens"]
-
-    def sample() -> list[str]:
-        answers: dict[int, str] = {}
-        for _ in range(TRIES):
-            open_ = [k for k in range(len(asked)) if k not in answers or short(answers[k])]
-            seeds = [dice.getrandbits(60) for _ in open_]
-            answers |= zip(
-                open_, model.generate_many([asked[k] for k in open_], size, 1.0, seeds), strict=True
-            )
-        return [answers[k] for k in range(len(asked))]
-
-    def short(answer: str) -> bool:
-        return len(model.tokenize(answer, special=False)) < size - 2
-
-    asked = [(Message("user", question),) for question in job["questions"]]
-    return sample
+    asked, size = [(Message("user", question),) for question in job["questions"]], job["answer_tokens"]
+    dice, seeds = random.Random(0), dict[int, int]()
+    for _ in range(TRIES):
+        open_ = [k for k in range(len(asked)) if k not in seeds]
+        if not open_:
+            break
+        drawn = {k: dice.getrandbits(60) for k in open_}
+        answers = model.generate_many([asked[k] for k in open_], size, 1.0, list(drawn.values()))
+        # Read again, an answer may be a token or two shorter than it was written.
+        long = [len(model.tokenize(answer, special=False)) >= size - 2 for answer in answers]
+        seeds |= {k: drawn[k] for k, enough in zip(open_, long, strict=True) if enough}
+    missing = [k for k in range(len(asked)) if k not in seeds]
+    assert not missing, f"questions {missing} get short answers with {TRIES} seeds each"
+    return lambda: model.generate_many(asked, size, 1.0, [seeds[k] for k in range(len(asked))])
 
 
 if __name__ == "__main__":
