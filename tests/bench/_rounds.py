@@ -13,6 +13,7 @@ from oel_fleet.experiment.plan import Plan
 from oel_fleet.experiment.run import PLAN, open_experiment
 from oel_fleet.experiment.table import difference, write_results
 from oel_server.stages import read_result
+from oel_shared.config import check_config
 from oel_shared.errors import StateError
 from oel_shared.stats import Interval, holm
 
@@ -48,7 +49,7 @@ def findings(rows: Sequence[str], once: Sequence[str] = ()) -> Findings:
     }  # fmt: skip
     before = read_findings(Path(FOUND)) if FOUND else None
     if before:
-        fits(before, Plan(**given))
+        fits(before, check_config(given, Plan, "the plan of this bar"))
         known = {row for row, *_ in before.plays}
         given["rows"] = [row for row in rows if row not in known]
         if not given["rows"]:

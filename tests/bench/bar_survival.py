@@ -92,9 +92,7 @@ def main() -> None:
     """Measure two updates and print a table of each."""
     runs = [Path(name) for name in os.environ.get("RUN", "").split(",") if name] or two_demos()
     wanted = [(run, 1) for run in runs] if len(runs) > 1 else [(runs[0], 1), (runs[0], 2)]
-    found = []
-    for run, number in wanted:
-        found.append(kept_or_measured(run, number))
+    found = [kept_or_measured(run, number) for run, number in wanted]
     passed = len(found) >= 2 and all(passes(one) for one in found)
     finish("survival", passed, seed=SEED, updates=found, goals=GOALS)
 

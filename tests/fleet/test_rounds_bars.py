@@ -15,6 +15,7 @@ from oel_fleet.experiment.findings import ALL, Key, One, read_findings
 from oel_shared.errors import StateError
 
 BENCH = Path(__file__).parents[1] / "bench"
+KEPT = Path(__file__).parents[2] / "docs" / "findings" / "rounds-0.json"
 FACTS = [
     {"arm": "opcd", "round": r, "minutes": 17.0, "released": True, "forgetting": None} for r in range(1, 6)
 ]  # fmt: skip
@@ -88,11 +89,21 @@ def test_only_rounds_of_the_arm_that_is_judged_count(bars):
     assert bars["bar_rounds"].judge(plays_of(*RISING), [*others, *FACTS]).figures["minutes"] == 85.0
 
 
+def test_kept_findings_of_the_bars_own_plan_are_judged_without_a_run(bars, monkeypatch):
+    import _rounds
+
+    monkeypatch.setattr(_rounds, "FOUND", str(KEPT))
+    monkeypatch.setattr(_rounds, "SEED", 0)
+    assert _rounds.findings(bars["bar_rounds"].ROWS) == read_findings(KEPT)
+    monkeypatch.setattr(_rounds, "SEED", 1)
+    with pytest.raises(StateError, match="give the findings of that"):
+        _rounds.findings(bars["bar_rounds"].ROWS)
+
+
 def test_findings_of_another_seed_are_refused_before_anything_runs(bars):
     import _rounds
 
-    found = read_findings(Path(__file__).parents[2] / "docs" / "findings" / "rounds-0.json")
-    _rounds.fits(found, found.plan)
+    found = read_findings(KEPT)
     with pytest.raises(StateError, match=r"is of seeds = \[0\], and this bar judges seeds = \[1\]"):
         _rounds.fits(found, found.plan.model_copy(update={"seeds": (1,)}))
 
