@@ -1,10 +1,10 @@
-"""Attention over one long row of packed states, each state apart from the others.
+"""Attention over one long row that holds many states, each state apart from the others.
 
-A single block mask over the row would cost (sum of lengths)^2; going state by state costs the sum of length^2, but
-in many small products. So states of about one length are stacked, the shorter ones padded. At the few hundred
-tokens of a state plain products beat torch's fused CPU kernel, whose backward pass takes three times as long in
-bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores, which would be gigabytes in a large
-model.
+A single block mask over the row would cost (tokens)^2; going state by state costs the sum of length^2, but in many
+small products. So states of about one length are stacked, the shorter ones padded, and what states share stands in
+every one of them. At the few hundred tokens of a state plain products beat torch's fused CPU kernel, whose backward
+pass takes three times as long in bf16 (docs/lab-log.md). On a GPU the fused kernel is taken: it keeps no scores,
+which would be gigabytes in a large model.
 """
 
 from __future__ import annotations
@@ -28,16 +28,28 @@ _ALIKE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
+class View:
+    """A state of L tokens in a row."""
+
+    places_L: Tensor
+    """Where its tokens stand in the row; other states may have some of them too."""
+    hidden_LL: Tensor
+    """Float32: 0 where its token i may look at its token j and -inf where not; none that stands after it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Stack:
     """B states of the row, one below the other, padded to L tokens."""
 
     places_BL: Tensor
     """Where a token stands in the row; a pad stands for any."""
     pad_BL: Tensor
+    answers_BL: Tensor
+    """Of the states that share a token one answers for it, the others have it as a key only; a pad never answers."""
     positions_BL: Tensor
     """The tokens' places in prompt + candidate."""
     hidden_BLL: Tensor
-    """0 where token i may look at token j and -inf where not. A pad looks at all, so that nothing is NaN."""
+    """As of a view. A pad looks at all, so that nothing is NaN."""
 
     def within(self, window: int | None) -> Tensor:
         """`hidden_BLL` of a layer that sees only `window` tokens, itself included; None for one that sees all."""
@@ -56,20 +68,19 @@ class Hidden:
     """What every layer asks for again."""
 
     @classmethod
-    def of(cls, masks: Sequence[Tensor], positions: Sequence[Tensor]) -> Self:
+    def of(cls, views: Sequence[View], positions_N: Tensor) -> Self:
         """
         Args:
-            masks: an (L, L) float32 tensor a state in the row's order: 0 where its token i may look at its token j
-                and -inf where not; none that stands after it.
-            positions: an (L,) tensor a state.
+            views: the states, which together have every token of the row.
+            positions_N: of the row's tokens.
         """
-        lengths = [len(mask_LL) for mask_LL in masks]
-        starts = torch.tensor([0, *lengths[:-1]]).cumsum(0).tolist()
-        stacks, left = [], sorted(range(len(masks)), key=lambda state: -lengths[state])
+        stacks, left = [], sorted(views, key=lambda view: -len(view.places_L))
+        taken_N = torch.zeros_like(positions_N, dtype=torch.bool)
         while left:
-            mine = [state for state in left if lengths[state] >= _ALIKE * lengths[left[0]]]
+            longest = len(left[0].places_L)
+            mine = [view for view in left if len(view.places_L) >= _ALIKE * longest]
             left = left[len(mine) :]
-            stacks.append(_stack([(starts[k], masks[k], positions[k]) for k in mine]))
+            stacks.append(_stack(mine, positions_N, taken_N))
         return cls(stacks)
 
     def masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
@@ -80,36 +91,37 @@ class Hidden:
         return found
 
     def rows(self, keys: int) -> tuple[list[Tensor], Tensor]:
-        """Which of a packed row's (N * keys) rows each stack's (B * keys * L) are, and which of those these are."""
+        """Which of a packed row's (N * keys) rows each stack's (B * keys * L) are, and which of those answer."""
         if ("rows", keys) not in self._kept:
             key_K1 = torch.arange(keys, device=self.stacks[0].places_BL.device)[:, None]
             there = [(stack.places_BL[:, None] * keys + key_K1).flatten() for stack in self.stacks]
-            real = torch.cat(
-                [(~s.pad_BL)[:, None].expand(-1, keys, -1).flatten() for s in self.stacks]
+            answering = torch.cat(
+                [stack.answers_BL[:, None].expand(-1, keys, -1).flatten() for stack in self.stacks]
             ).nonzero()[:, 0]
-            back = torch.empty_like(real)
-            back[torch.cat(there)[real]] = real
+            back = torch.empty_like(answering)
+            back[torch.cat(there)[answering]] = answering
             self._kept["rows", keys] = there, back
         found: tuple[list[Tensor], Tensor] = self._kept["rows", keys]
         return found
 
 
-def _stack(states: Sequence[tuple[int, Tensor, Tensor]]) -> Stack:
-    longest = max(len(mask_LL) for _, mask_LL, _ in states)
-    device = states[0][1].device
-    shape = (len(states), longest)
+def _stack(views: Sequence[View], positions_N: Tensor, taken_N: Tensor) -> Stack:
+    """The longest view first. Tokens that are not in `taken_N` yet are answered for here, and put down there."""
+    longest, device = len(views[0].places_L), positions_N.device
+    shape = (len(views), longest)
     places_BL = torch.zeros(shape, dtype=torch.long, device=device)
     pad_BL = torch.ones(shape, dtype=torch.bool, device=device)
-    positions_BL = torch.zeros(shape, dtype=torch.long, device=device)
+    answers_BL = torch.zeros(shape, dtype=torch.bool, device=device)
     hidden_BLL = torch.zeros(*shape, longest, device=device)
-    for b, (start, mask_LL, position_L) in enumerate(states):
-        length = len(mask_LL)
-        places_BL[b, :length] = torch.arange(start, start + length, device=device)
+    for b, view in enumerate(views):
+        length = len(view.places_L)
+        places_BL[b, :length] = view.places_L
         pad_BL[b, :length] = False
-        positions_BL[b, :length] = position_L
+        answers_BL[b, :length] = ~taken_N[view.places_L]
+        taken_N[view.places_L] = True
         hidden_BLL[b, :length, length:] = float("-inf")
-        hidden_BLL[b, :length, :length] = mask_LL
-    return Stack(places_BL, pad_BL, positions_BL, hidden_BLL)
+        hidden_BLL[b, :length, :length] = view.hidden_LL
+    return Stack(places_BL, pad_BL, answers_BL, positions_N[places_BL], hidden_BLL)
 
 
 @contextmanager
@@ -139,9 +151,8 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
-    # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
-    dtype = value_1KND.dtype
-    q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1).to(dtype) for x in (query_1HND, key_1KND, value_1KND))
+    # Rotation leaves float32, and the products are in the precision of the values.
+    q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (query_1HND, key_1KND, value_1KND))
     attended = _fused if query_1HND.is_cuda else _by_blocks
     return attended(q_NHD, k_NKD, v_NKD, scaling, hidden, sliding_window)[None], None
 
@@ -149,7 +160,16 @@ def _attend(
 def _by_blocks(
     q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
 ) -> Tensor:
-    """What a CPU computes: see `_StackedAttention`."""
+    """What a CPU computes: see `_StackedAttention`.
+
+    With one vector taken from all keys a query's scores shift alike, so its probabilities and all gradients stay as
+    they are. But scores get smaller, and with them what rounding them to bf16 costs: with the mean key taken the loss
+    is as near to float32's as with float32 scores (docs/lab-log.md). Source: "smooth K" of SageAttention,
+    arXiv 2410.02367.
+    """
+    k_NKD = k_NKD - k_NKD.detach().mean(0)
+    # Cast before anything is laid out anew.
+    q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
     attended: Tensor = _StackedAttention.apply(q_NHD, k_NKD, v_NKD, scaling, hidden, window)  # type: ignore[no-untyped-call]
     return attended
 
@@ -157,7 +177,8 @@ def _by_blocks(
 def _fused(
     q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
 ) -> Tensor:
-    """The same by the GPU's own kernels."""
+    """The same by the GPU's own kernels, which keep float32 scores."""
+    q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
     parts, back = [], torch.empty(len(q_NHD), dtype=torch.long, device=q_NHD.device)
     done = 0
     for stack, hidden_BLL in zip(hidden.stacks, hidden.masks(window, q_NHD.dtype), strict=True):
@@ -166,8 +187,8 @@ def _fused(
             q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scale=scaling, enable_gqa=True
         )
         parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
-        real = (~stack.pad_BL).flatten().nonzero()[:, 0]
-        back[stack.places_BL.flatten()[real]] = real + done
+        answering = stack.answers_BL.flatten().nonzero()[:, 0]
+        back[stack.places_BL.flatten()[answering]] = answering + done
         done += len(parts[-1])
     return torch.cat(parts)[back]
 
@@ -219,12 +240,13 @@ class _StackedAttention(torch.autograd.Function):
         scaling, hidden, (keys, groups, size) = ctx.given
         there, back = hidden.rows(keys)
         kept = iter(ctx.saved_tensors)
-        grads: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        q_grads: list[Tensor] = []
+        k_total, v_total = (grad_NHD.new_zeros(len(grad_NHD) * keys, size, dtype=torch.float32) for _ in "kv")
         for stack, rows in zip(hidden.stacks, there, strict=True):
             states, length = stack.pad_BL.shape
             q, k, v = (next(kept) for _ in range(3))
             grad = _taken(grad_NHD.to(q.dtype), rows, keys, states)
-            grad.view(states, keys, length, -1).masked_fill_(stack.pad_BL[:, None, :, None], 0)
+            grad.view(states, keys, length, -1).masked_fill_(~stack.answers_BL[:, None, :, None], 0)
             q_grad, k_grad, v_grad = (
                 torch.empty_like(q),
                 torch.zeros_like(k).float(),
@@ -237,14 +259,15 @@ class _StackedAttention(torch.autograd.Function):
                 scores_grad = torch._softmax_backward_data(probs_grad, probs, -1, probs.dtype)
                 q_grad[:, of] = scores_grad @ k[:, seen]
                 k_grad[:, seen] += scores_grad.mT @ q[:, of]
-            for found, one in zip(grads, (q_grad.mul_(scaling), k_grad, v_grad), strict=True):
-                found.append(one.to(q.dtype).view(len(rows), -1))
-        q_rows, k_rows, v_rows = (torch.cat(found)[back] for found in grads)
+            q_grads.append(q_grad.mul_(scaling).view(len(rows), -1))
+            for total, one in ((k_total, k_grad), (v_total, v_grad)):
+                total.index_add_(0, rows, one.view(len(rows), -1))
+        q_total = torch.cat(q_grads)[back]
         count = len(grad_NHD)
         return (
-            q_rows.view(count, -1, size),
-            k_rows.view(count, keys, size),
-            v_rows.view(count, keys, size),
+            q_total.view(count, -1, size),
+            k_total.to(q_total.dtype).view(count, keys, size),
+            v_total.to(q_total.dtype).view(count, keys, size),
             None,
             None,
             None,

@@ -1,9 +1,10 @@
-"""Many states in one forward pass; a state's candidates share its prompt and whatever they begin with.
+"""Many states in one forward pass; what several of them begin with is computed once.
 
-All states stand in one row without padding:  prompt_0 | trie_0 | prompt_1 | trie_1 | ...
-A trie holds the candidates' tokens, a common beginning once. A token sees its prompt and the tokens before it
-in its own candidates only, and its position is that in prompt + candidate, so every log-prob is that of the
-plain sequence. The last token of a candidate (end-of-turn) is only predicted, never fed.
+A row holds the tokens of a trie: each beginning of a prompt + candidate stands in it once, whatever the states and
+candidates that share it. A token sees the tokens on its way from the root and itself, and its position is its depth,
+so every log-prob is that of the plain sequence. Practice prompts share their system message and often their goal,
+candidates their prompt: of the prompts' tokens a quarter is saved in a step of 8 states and half when all states of
+a round are scored (docs/lab-log.md). The last token of a candidate (end-of-turn) is only predicted, never fed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import Hidden, packed_attention
+from oel_server.learner.attention import Hidden, View, packed_attention
 from oel_server.learner.compute import bf16_products
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ChoiceState:
 
     @property
     def length(self) -> int:
-        """Tokens that are fed to the model."""
+        """Tokens that are fed to the model for this state alone."""
         beginnings = {choice[:n] for choice in self.choices for n in range(1, len(choice))}
         return len(self.prompt) + len(beginnings)
 
@@ -49,8 +50,8 @@ class Packed:
 
     tokens_N: Tensor
     positions_N: Tensor
-    hidden: tuple[Tensor, ...]
-    """One (L, L) a state, see `attention.Hidden`."""
+    views: tuple[View, ...]
+    """What the row holds of each state."""
     read_R: Tensor
     """Positions whose next-token distribution is needed, each once."""
     source_S: Tensor
@@ -64,39 +65,29 @@ class Packed:
 
 
 def pack(states: Sequence[ChoiceState]) -> Packed:
-    """Lay the states out in one row, in the order given."""
-    tokens: list[int] = []
-    positions: list[int] = []
-    hidden: list[Tensor] = []
+    """Lay the states out in one row, new beginnings in the order given."""
+    row = _Row()
+    views: list[View] = []
     read: list[int] = []
     target: list[int] = []
     choice_of: list[int] = []
     choices = 0
     for state in states:
-        start, size = len(tokens), len(state.prompt)
-        tokens += state.prompt
-        positions += range(size)
-        # Where each beginning of a choice ends in the row: there its next token is predicted.
-        end: dict[tuple[int, ...], int] = {(): start + size - 1}
-        parents: list[int] = []
-        for j, choice in enumerate(state.choices):
-            for depth, token in enumerate(choice):
-                before, after = choice[:depth], choice[: depth + 1]
-                read.append(end[before])
-                target.append(token)
-                choice_of.append(choices + j)
-                if after not in end and depth < len(choice) - 1:
-                    end[after] = len(tokens)
-                    tokens.append(token)
-                    positions.append(size + depth)
-                    parents.append(end[before] - start)
-        hidden.append(_hidden(size, parents))
+        way = row.down(_ROOT, state.prompt)
+        own = dict.fromkeys(way)
+        for j, choice in enumerate(state.choices, choices):
+            ends = [way[-1], *row.down(way[-1], choice[:-1])]
+            own |= dict.fromkeys(ends)
+            read += ends
+            target += choice
+            choice_of += [j] * len(choice)
+        views.append(_view(list(own), len(way), row.parents))
         choices += len(state.choices)
     unique, source = torch.unique(torch.tensor(read), return_inverse=True)
     return Packed(
-        tokens_N=torch.tensor(tokens),
-        positions_N=torch.tensor(positions),
-        hidden=tuple(hidden),
+        tokens_N=torch.tensor(row.tokens),
+        positions_N=torch.tensor(row.depths),
+        views=tuple(views),
         read_R=unique,
         source_S=source,
         target_S=torch.tensor(target),
@@ -105,16 +96,44 @@ def pack(states: Sequence[ChoiceState]) -> Packed:
     )
 
 
-def _hidden(prompt: int, parents: Sequence[int]) -> Tensor:
-    """(L, L), L = prompt + trie: each token sees the prompt before it, its parent and all that one sees."""
-    length = prompt + len(parents)
-    visible_LL = torch.zeros(length, length, dtype=torch.bool)
+_ROOT = -1
+"""Where a prompt's first token is reached from."""
+
+
+class _Row:
+    """The trie as it is built: of each place its token, depth and the place it was reached from."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.depths: list[int] = []
+        self.parents: list[int] = []
+        self._places: dict[tuple[int, int], int] = {}
+
+    def down(self, place: int, tokens: Sequence[int]) -> list[int]:
+        """The places of these tokens, one after the other from below `place`; new where they are not there yet."""
+        way: list[int] = []
+        for token in tokens:
+            parent = place
+            place = self._places.setdefault((parent, token), len(self.tokens))
+            if place == len(self.tokens):
+                self.tokens.append(token)
+                self.depths.append(0 if parent == _ROOT else self.depths[parent] + 1)
+                self.parents.append(parent)
+            way.append(place)
+        return way
+
+
+def _view(places: Sequence[int], prompt: int, parents: Sequence[int]) -> View:
+    """The view of a state whose prompt is the first so many of its places."""
+    at = {place: k for k, place in enumerate(places)}
+    visible_LL = torch.zeros(len(places), len(places), dtype=torch.bool)
     visible_LL[:prompt, :prompt] = True
     visible_LL.tril_()
-    for token, parent in enumerate(parents, prompt):
-        visible_LL[token] = visible_LL[parent]
-        visible_LL[token, token] = True
-    return torch.zeros(length, length).masked_fill(~visible_LL, float("-inf"))
+    for k, place in enumerate(places[prompt:], prompt):
+        visible_LL[k] = visible_LL[at[parents[place]]]
+        visible_LL[k, k] = True
+    hidden_LL = torch.zeros(visible_LL.shape).masked_fill(~visible_LL, float("-inf"))
+    return View(torch.tensor(places), hidden_LL)
 
 
 def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
@@ -141,20 +160,20 @@ def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list
     """
     if any(len(state.choices) != 1 for state in states):
         raise ValueError("an answer stands alone: give states of one choice each")
-    lengths = [len(state.choices[0]) for state in states]
-    return list(torch.split(_read(model, pack(states)), lengths))
+    packed, lengths = pack(states), [len(state.choices[0]) for state in states]
+    return list(torch.split(_read(model, packed)[packed.source_S.to(model.device)], lengths))
 
 
 def _read(model: PreTrainedModel, packed: Packed) -> Tensor:
     """(R, hidden): the last hidden states at the positions that are read."""
     device = model.device
     positions_N = packed.positions_N.to(device)
-    masks = [hidden_LL.to(device) for hidden_LL in packed.hidden]
+    views = [View(view.places_L.to(device), view.hidden_LL.to(device)) for view in packed.views]
     with packed_attention(model):
         hidden_ND = model.base_model(
             input_ids=packed.tokens_N[None].to(device),
             position_ids=positions_N[None],
-            hidden=Hidden.of(masks, torch.split(positions_N, [len(mask_LL) for mask_LL in masks])),
+            hidden=Hidden.of(views, positions_N),
             use_cache=False,
         ).last_hidden_state[0]
     read: Tensor = hidden_ND[packed.read_R.to(device)]

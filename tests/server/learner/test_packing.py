@@ -12,6 +12,14 @@ STATES = [
     ChoiceState((30, 31, 32, 33, 34, 35, 36), ((40, 1), (41, 42, 1))),
 ]
 
+SHARING = [
+    # A beginning in common, a prompt that goes on as another's candidate does, one far longer, one twice.
+    ChoiceState((5, 6, 7), ((9, 10, 1), (11, 12, 1))),
+    ChoiceState((5, 6, 7, 9), ((10, 1), (13, 14, 1))),
+    ChoiceState((5, 6, *range(20, 32)), ((9, 10, 1), (1,))),
+    ChoiceState((5, 6, 7), ((9, 10, 1), (11, 12, 1))),
+]
+
 
 def plain(model, state: ChoiceState) -> torch.Tensor:
     """Each candidate in a forward pass of its own, through the model's usual attention and head."""
@@ -24,28 +32,49 @@ def plain(model, state: ChoiceState) -> torch.Tensor:
     return torch.stack(totals)
 
 
-def test_packed_log_probs_equal_those_of_one_candidate_at_a_time(any_model):
-    packed = choice_log_probs(any_model, STATES)
-    for state, found in zip(STATES, packed, strict=True):
+@pytest.mark.parametrize("states", [STATES, SHARING], ids=["apart", "sharing"])
+def test_packed_log_probs_equal_those_of_one_candidate_at_a_time(any_model, states):
+    packed = choice_log_probs(any_model, states)
+    for state, found in zip(states, packed, strict=True):
         torch.testing.assert_close(found, plain(any_model, state), atol=2e-5, rtol=1e-5)
 
 
-def test_packed_gradients_equal_those_of_one_candidate_at_a_time(any_model):
+@pytest.mark.parametrize("states", [STATES, SHARING], ids=["apart", "sharing"])
+def test_packed_gradients_equal_those_of_one_candidate_at_a_time(any_model, states):
     def gradients(values) -> list[torch.Tensor]:
         any_model.zero_grad()
         sum((v * torch.arange(1.0, len(v) + 1)).sum() for v in values).backward()
         return [p.grad.clone() for p in any_model.parameters()]
 
-    packed = gradients(choice_log_probs(any_model, STATES))
-    one_by_one = gradients([plain(any_model, state) for state in STATES])
+    packed = gradients(choice_log_probs(any_model, states))
+    one_by_one = gradients([plain(any_model, state) for state in states])
     for a, b in zip(packed, one_by_one, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_what_states_begin_with_in_common_stands_in_the_row_once():
+    packed = packing.pack(SHARING)
+    every = {
+        (*state.prompt, *choice)[:n]
+        for state in SHARING
+        for choice in state.choices
+        for n in range(1, len(state.prompt) + len(choice))
+    }
+    assert len(packed.tokens_N) == len(every)
+
+
+def test_answers_to_one_prompt_are_read_each_for_itself(any_model):
+    answers = [ChoiceState((5, 6, 7), (answer,)) for answer in ((9, 10, 1), (9, 10, 11, 1), (12, 1))]
+    found = packing.answer_states(any_model, answers)
+    for state, states_TD in zip(answers, found, strict=True):
+        (alone_TD,) = packing.answer_states(any_model, [state])
+        torch.testing.assert_close(states_TD, alone_TD, atol=2e-5, rtol=1e-5)
 
 
 def test_attention_in_blocks_gives_the_values_and_gradients_of_one_block(any_model, monkeypatch):
     def found() -> list[torch.Tensor]:
         any_model.zero_grad()
-        scores = choice_log_probs(any_model, STATES)
+        scores = choice_log_probs(any_model, SHARING)
         sum((v * torch.arange(1.0, len(v) + 1)).sum() for v in scores).backward()
         return [*(v.detach() for v in scores), *(p.grad.clone() for p in any_model.parameters())]
 

@@ -115,7 +115,8 @@ def test_in_round_two_an_item_without_a_lesson_starts_without_loss(make_master):
     master = make_master(random_update(make_master()))
     config = replace(CONFIG, steps=1, batch_states=5, retention=1e6)
     result = distil(master, [*KEPT, replace(TAUGHT[0], weight=1e-3)], config)
-    assert result.losses[0] == pytest.approx(0.0, abs=1e-4)
+    # Not zero to the last bit: how bf16 rounds depends on what else is in the row. Taught items start at 0.6.
+    assert result.losses[0] == pytest.approx(0.0, abs=5e-3)
 
 
 def test_distillation_leaves_the_master_as_it_was(make_master):
