@@ -45,7 +45,7 @@ class Stack:
     """Where a token stands in the row; a pad stands for any."""
     pad_BL: Tensor
     answers_BL: Tensor
-    """Of the states that share a token one answers for it, the others have it as a key only; a pad never answers."""
+    """Of states that share a token one answers for it, the others have it as a key only; a pad never answers."""
     positions_BL: Tensor
     """The tokens' places in prompt + candidate."""
     hidden_BLL: Tensor
@@ -162,10 +162,9 @@ def _by_blocks(
 ) -> Tensor:
     """What a CPU computes: see `_StackedAttention`.
 
-    With one vector taken from all keys a query's scores shift alike, so its probabilities and all gradients stay as
-    they are. But scores get smaller, and with them what rounding them to bf16 costs: with the mean key taken the loss
-    is as near to float32's as with float32 scores (docs/lab-log.md). Source: "smooth K" of SageAttention,
-    arXiv 2410.02367.
+    With one vector taken from all keys, a query's scores shift alike: its probabilities and all gradients stay. But
+    scores get smaller, and with them what rounding them to bf16 costs: less the mean key, the loss is as near to
+    float32's as with float32 scores (docs/lab-log.md). Source: "smooth K" of SageAttention, arXiv 2410.02367.
     """
     k_NKD = k_NKD - k_NKD.detach().mean(0)
     # Cast before anything is laid out anew.

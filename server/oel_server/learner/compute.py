@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from oel_server.learner.norm import rms_norm
 from oel_shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,17 +50,19 @@ def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Ite
         if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
-    hooks = []
+    norms = (
+        [norm for block in model.base_model.layers for norm in _feeding(block)] if _is_fast(device) else []
+    )
     try:
         if _is_fast(device):
             for layer in layers:
                 layer.weight = torch.nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
-            norms = (norm for block in model.base_model.layers for norm in _feeding(block))
-            hooks = [norm.register_forward_hook(_in_bf16) for norm in norms]
+        for norm in norms:
+            norm.forward = _in_bf16(norm, device)
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for norm in norms:
+            vars(norm).pop("forward", None)  # the class's own is there again
         for layer, master in zip(layers, masters, strict=True):
             layer.weight = master
 
@@ -82,8 +85,15 @@ def _feeding(block: Any) -> Iterator[torch.nn.Module]:
     yield getattr(block, "pre_feedforward_layernorm", block.post_attention_layernorm)
 
 
-def _in_bf16(_: object, __: object, output: Tensor) -> Tensor:
-    return output.bfloat16()
+def _in_bf16(norm: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The norm's forward pass with its result in bf16."""
+    if device.type != "cpu" or norm.weight.requires_grad:
+        plain = norm.forward
+        return lambda x: plain(x).bfloat16()
+    if hasattr(norm, "variance_epsilon"):
+        return lambda x: rms_norm(x, norm.weight, norm.variance_epsilon, torch.bfloat16)
+    # Gemma keeps its scale less one.
+    return lambda x: rms_norm(x, 1 + norm.weight, norm.eps, torch.bfloat16)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Many states in one forward pass; what several of them begin with is computed once.
 
-A row holds the tokens of a trie: each beginning of a prompt + candidate stands in it once, whatever the states and
-candidates that share it. A token sees the tokens on its way from the root and itself, and its position is its depth,
-so every log-prob is that of the plain sequence. Practice prompts share their system message and often their goal,
-candidates their prompt: of the prompts' tokens a quarter is saved in a step of 8 states and half when all states of
-a round are scored (docs/lab-log.md). The last token of a candidate (end-of-turn) is only predicted, never fed.
+A row holds the tokens of a trie: each beginning of a prompt + candidate stands in it once, whatever states and
+candidates share it. A token sees the tokens on its way from the root and itself, and its position is its depth, so
+every log-prob is that of the plain sequence. Practice prompts share their system message and often their goal,
+candidates their prompt: a quarter of the prompts' tokens is saved in a step of 8 states, and half when all states
+of a round are scored (docs/lab-log.md). The last token of a candidate (end-of-turn) is only predicted, never fed.
 """
 
 from __future__ import annotations
