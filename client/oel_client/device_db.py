@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sqlite_utils
 
+from oel_shared.database import WAIT_SECONDS, write_ahead
 from oel_shared.errors import StateError
 
 
@@ -22,9 +23,9 @@ def transaction(path: Path) -> Iterator[sqlite_utils.Database]:
 
     Raises: StateError if the file cannot be used.
     """
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        write_ahead(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         yield sqlite_utils.Database(connection)

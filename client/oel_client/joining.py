@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import NoReturn
 
+from oel_client.identity import node_key
 from oel_client.installation import installed
 from oel_shared.errors import UsageError
-from oel_shared.flower_programs import LOOPBACK, flower_environment, supernode_command
+from oel_shared.flower_programs import LOOPBACK, flower_environment, program
 
 FLOWER_HOME = "flower"
 """Flower's own files, in the device folder."""
@@ -21,15 +24,35 @@ def become_supernode(home: Path, superlink: str, port: int | None) -> NoReturn:
 
     Args:
         superlink: host:port. port: a free one of the loopback if None.
-    Raises: UsageError, NotInstalled, or StateError if `home` holds no release.
+    Raises: UsageError, StateError if `home` holds no release, or as `supernode_command`.
     """
     if not re.fullmatch(r"\S+:\d+", superlink):
         raise UsageError(f"superlink is '{superlink}', expected host:port such as 192.0.2.7:8000")
     installed(home)
     command = supernode_command(superlink, home, port or _free_port())
-    flower_home = home / FLOWER_HOME
-    flower_home.mkdir(exist_ok=True)
-    os.execve(command[0], command, flower_environment(flower_home))
+    os.execve(command[0], command, flower_environment(home / FLOWER_HOME))
+
+
+def supernode_command(superlink: str, home: Path, port: int) -> list[str]:
+    """Of the SuperNode that answers for the device folder `home`, always as the same node (`oel_client.supernode`).
+
+    Args:
+        superlink: host:port.
+        port: one of this machine's loopback, for Flower's own use; each node needs another.
+    Raises: NotInstalled, or StateError for a broken key.
+    """
+    program("flower-supernode")
+    return [
+        sys.executable,
+        "-m",
+        "oel_client.supernode",
+        str(node_key(home / FLOWER_HOME).resolve()),
+        "--insecure",
+        f"--superlink={superlink}",
+        f"--host={LOOPBACK}",
+        f"--port={port}",
+        f"--node-config=home={json.dumps(str(home.resolve()))}",
+    ]
 
 
 def _free_port() -> int:

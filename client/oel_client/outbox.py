@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
+from oel_shared.database import WAIT_SECONDS, write_ahead
 from oel_shared.errors import StateError
 
 DATABASE = "device.db"
@@ -273,9 +274,9 @@ class Outbox:
     @contextmanager
     def _database(self, synchronous: str = "NORMAL") -> Iterator[sqlite3.Connection]:
         """A transaction. NORMAL survives a kill, FULL a power cut too: there a loss would cost a report."""
-        database = sqlite3.connect(self._path, timeout=30)
+        database = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
         try:
-            database.execute("PRAGMA journal_mode=WAL")
+            write_ahead(database)
             database.execute(f"PRAGMA synchronous={synchronous}")
             database.execute("PRAGMA foreign_keys=ON")
             with database:

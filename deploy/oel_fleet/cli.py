@@ -19,7 +19,7 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each from the release of the one before.")] = 2,
     devices: Annotated[int, typer.Option(min=3, max=64, help="Devices, about 0.5 GB of memory each.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Decides the games and all random choices.")] = 0,
-    folder: Annotated[Path | None, typer.Option(help="A new folder; by default runs/demo-<time>.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="A new folder; by default runs/demo-TIME.")] = None,
     episodes: Annotated[
         int, typer.Option(min=1, help="Episodes of each --env on each device in a round.")
     ] = EPISODES,

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from oel_client.joining import supernode_command
 from oel_shared.errors import FederationError
-from oel_shared.flower_programs import LOOPBACK, flower_environment, superlink_command, supernode_command
+from oel_shared.flower_programs import LOOPBACK, flower_environment, superlink_command
 
 GRACE_SECONDS = 8.0
 START_SECONDS = 60.0

@@ -102,8 +102,8 @@ def _of_round(ours: Round) -> list[Item]:
 
     if ours.folder.result("precheck") is None:
         raise StateError(
-            f"round {ours.folder.number} has no finished precheck, so there is nothing to learn from yet: run "
-            "`oel server round` first, or give --items"
+            f"round {ours.folder.number} has no finished precheck, so there is nothing to learn from: end an "
+            "`oel server round` after its precheck, or give --items"
         )
     check_practice(ours)
     with ExitStack() as models:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
 import sqlite_utils
+
+from oel_shared.database import WAIT_SECONDS, write_ahead
 
 DATABASE = "server.db"
 
@@ -49,9 +52,13 @@ _TABLES: Mapping[str, tuple[dict[str, type], tuple[str, ...]]] = {
 
 def open_database(file: Path) -> sqlite_utils.Database:
     """The server's database, its tables in place. What is deleted is overwritten, not just forgotten."""
-    database = sqlite_utils.Database(file)
-    database.enable_wal()
+    connection = sqlite3.connect(file, timeout=WAIT_SECONDS)
+    write_ahead(connection)
+    database = sqlite_utils.Database(connection)
     database.execute("PRAGMA secure_delete=ON")
+    # Begun as a writer: a reader that becomes one while another process writes is turned away at once.
+    connection.execute("BEGIN IMMEDIATE")
     for name, (columns, key) in _TABLES.items():
         database[name].create(columns, pk=key, if_not_exists=True)
+    connection.commit()
     return database

@@ -18,9 +18,11 @@ _SAID = ("no space left", "disk is full", "file too large", "quota exceeded", "r
 _LITTLE = 1 << 20
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put `data` at `path`: a reader, or a kill at any moment, sees the old file or the new one whole.
 
+    Args:
+        mode: the file's permissions.
     Raises: OSError; then the old file stands.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +32,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

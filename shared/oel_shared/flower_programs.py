@@ -5,7 +5,6 @@ Nothing here imports flwr. Telemetry and update checks are off, and no program i
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -44,24 +43,6 @@ def superlink_command(database: Path, port: int, host: str = LOOPBACK) -> list[s
         f"--port={port}",
         f"--database={database.resolve()}",
         "--disable-runtime-dependency-installation",
-    ]
-
-
-def supernode_command(superlink: str, home: Path, port: int) -> list[str]:
-    """A SuperNode that answers for the device folder `home`.
-
-    Args:
-        superlink: host:port.
-        port: one of this machine's loopback, for Flower's own use; each node needs another.
-    Raises: NotInstalled.
-    """
-    return [
-        program("flower-supernode"),
-        "--insecure",
-        f"--superlink={superlink}",
-        f"--host={LOOPBACK}",
-        f"--port={port}",
-        f"--node-config=home={json.dumps(str(home.resolve()))}",
     ]
 
 

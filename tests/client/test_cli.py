@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -199,8 +200,11 @@ def test_join_becomes_the_supernode_of_this_device(oel, device, monkeypatch):
     with pytest.raises(SystemExit):
         run(["client", "join", "--home", str(device), "--superlink", "192.0.2.7:9000", "--port", "9123"])
     ((program, arguments, environment),) = started
-    assert program.endswith("flower-supernode")
+    assert (program, *arguments[1:3]) == (sys.executable, "-m", "oel_client.supernode")
     assert {"--superlink=192.0.2.7:9000", "--port=9123"} <= set(arguments)
     assert f'--node-config=home="{device}"' in arguments
     assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+    key = device / "flower" / "node.key"
+    assert arguments[3] == str(key)
+    assert key.stat().st_mode & 0o077 == 0
     assert "superlink is 'x'" in oel("join", "--home", device, "--superlink", "x", code=2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from made_reports import put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_client.update import install_base, update
-from oel_fleet.processes import descendants, is_alive, superlink, supernodes
+from oel_fleet.processes import descendants, is_alive, superlink, supernode, supernodes
 from oel_server import releases
 from oel_server.flower_transport import FlowerTransport
 from oel_server.http_files import serving
@@ -77,3 +80,26 @@ def test_reports_go_up_and_a_release_comes_down_through_real_processes(tmp_path:
     assert not [pid for pid in mine if is_alive(pid)]
     assert Inbox(server).texts() == {LESSON.id: LESSON}
     assert set(Inbox(server).acknowledgements(1).values()) == {"base"}
+
+
+@pytest.mark.slow
+def test_a_device_that_starts_again_is_the_same_node_and_can_take_back_what_it_sent(tmp_path: Path) -> None:
+    server, home = tmp_path / "server", tmp_path / "device"
+    server.mkdir()
+    install_base(home, write_tiny(tmp_path / "base.gguf", seed=0))
+    with superlink(tmp_path / "flower") as link:
+        transport = FlowerTransport(server, link.address, min_nodes=1, min_devices=1, deadline=120)
+        put(home, report(5), [LESSON])
+        with supernode(tmp_path / "flower", "device", link.address, home):
+            (first,) = transport.collect(1)
+        put(home, report(6), [LESSON])
+        with supernode(tmp_path / "flower", "device", link.address, home) as node:
+            assert {item.node_id for item in transport.collect(2)} == {first.node_id}
+            os.kill(node.pid, signal.SIGKILL)  # the SuperLink takes it for running for a minute
+        Outbox(home).withdraw([first.id])
+        with supernode(tmp_path / "flower", "device", link.address, home) as node:
+            while node.log.read_text().count("SuperNode ID") < 3:
+                assert is_alive(node.pid)
+                time.sleep(1)
+            transport.collect(3)
+    assert [item.report.episodes for item in Inbox(server).reports_up_to(3)] == [6]

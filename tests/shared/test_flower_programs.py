@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oel_shared.errors import NotInstalled
-from oel_shared.flower_programs import flower_environment, program, superlink_command, supernode_command
+from oel_shared.flower_programs import flower_environment, program, superlink_command
 
 
 def test_flower_calls_nobody_and_keeps_to_its_folder(tmp_path: Path) -> None:
@@ -23,18 +23,10 @@ def test_a_superlink_installs_nothing_at_run_time_and_stays_on_loopback(tmp_path
     assert "--host=127.0.0.1" in command
 
 
-def test_a_device_folder_with_spaces_and_quotes_reaches_the_node(tmp_path: Path) -> None:
-    home = tmp_path / "my device"
-    assert supernode_command("127.0.0.1:1", home, 2)[-1] == f'--node-config=home="{home}"'
-
-
 def test_flower_brings_the_options_that_are_used() -> None:
-    for name, command in (
-        ("flower-superlink", superlink_command(Path("db"), 1)),
-        ("flower-supernode", supernode_command("127.0.0.1:1", Path("home"), 2)),
-    ):
-        known = subprocess.run([program(name), "--help"], capture_output=True, text=True, check=True).stdout
-        assert [word for word in command[1:] if word.partition("=")[0] not in known] == []
+    command = superlink_command(Path("db"), 1)
+    known = subprocess.run([command[0], "--help"], capture_output=True, text=True, check=True).stdout
+    assert [word for word in command[1:] if word.partition("=")[0] not in known] == []
 
 
 def test_a_missing_program_says_what_to_install() -> None:

@@ -42,21 +42,20 @@ class Stack:
     """B states of the row, one below the other, padded to L tokens."""
 
     places_BL: Tensor
-    """Where a token stands in the row; a pad stands for any."""
-    pad_BL: Tensor
+    """Where a token stands in the row; a pad stands for the row's first."""
     answers_BL: Tensor
     """Of states that share a token one answers for it, the others have it as a key only; a pad never answers."""
     positions_BL: Tensor
     """The tokens' places in prompt + candidate."""
     hidden_BLL: Tensor
-    """As of a view. A pad looks at all, so that nothing is NaN."""
+    """As of a view. A pad looks at all, so that nothing is NaN: it has the first place, within any window."""
 
     def within(self, window: int | None) -> Tensor:
         """`hidden_BLL` of a layer that sees only `window` tokens, itself included; None for one that sees all."""
         if window is None:
             return self.hidden_BLL
         far_BLL = self.positions_BL[:, :, None] - self.positions_BL[:, None] >= window
-        return self.hidden_BLL.masked_fill(far_BLL & ~self.pad_BL[:, :, None], float("-inf"))
+        return self.hidden_BLL.masked_fill(far_BLL, float("-inf"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,7 @@ class Hidden:
         return found
 
     def rows(self, keys: int) -> tuple[list[Tensor], Tensor]:
-        """Which of a packed row's (N * keys) rows each stack's (B * keys * L) are, and which of those answer."""
+        """Which of a row's (N * keys) each of a stack's (B * keys * L) is; which of all those answers for each."""
         if ("rows", keys) not in self._kept:
             key_K1 = torch.arange(keys, device=self.stacks[0].places_BL.device)[:, None]
             there = [(stack.places_BL[:, None] * keys + key_K1).flatten() for stack in self.stacks]
@@ -110,18 +109,16 @@ def _stack(views: Sequence[View], positions_N: Tensor, taken_N: Tensor) -> Stack
     longest, device = len(views[0].places_L), positions_N.device
     shape = (len(views), longest)
     places_BL = torch.zeros(shape, dtype=torch.long, device=device)
-    pad_BL = torch.ones(shape, dtype=torch.bool, device=device)
     answers_BL = torch.zeros(shape, dtype=torch.bool, device=device)
     hidden_BLL = torch.zeros(*shape, longest, device=device)
     for b, view in enumerate(views):
         length = len(view.places_L)
         places_BL[b, :length] = view.places_L
-        pad_BL[b, :length] = False
         answers_BL[b, :length] = ~taken_N[view.places_L]
         taken_N[view.places_L] = True
         hidden_BLL[b, :length, length:] = float("-inf")
         hidden_BLL[b, :length, :length] = view.hidden_LL
-    return Stack(places_BL, pad_BL, answers_BL, positions_N[places_BL], hidden_BLL)
+    return Stack(places_BL, answers_BL, positions_N[places_BL], hidden_BLL)
 
 
 @contextmanager
@@ -151,8 +148,14 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: returns (1, N, H, D) and no attention weights."""
-    # Rotation leaves float32, and the products are in the precision of the values.
     q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (query_1HND, key_1KND, value_1KND))
+    # With one vector taken from all keys a query's scores shift alike: its probabilities and gradients stay. But
+    # the scores get smaller, and so does what bf16 rounds off them. Less the mean key, the loss is as near to
+    # float32's as with float32 scores (docs/lab-log.md); how it rounds depends on what else is in the row.
+    # Source: "smooth K" of SageAttention, arXiv 2410.02367.
+    k_NKD = k_NKD - k_NKD.detach().mean(0)
+    # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
+    q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
     attended = _fused if query_1HND.is_cuda else _by_blocks
     return attended(q_NHD, k_NKD, v_NKD, scaling, hidden, sliding_window)[None], None
 
@@ -160,15 +163,7 @@ def _attend(
 def _by_blocks(
     q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
 ) -> Tensor:
-    """What a CPU computes: see `_StackedAttention`.
-
-    With one vector taken from all keys, a query's scores shift alike: its probabilities and all gradients stay. But
-    scores get smaller, and with them what rounding them to bf16 costs: less the mean key, the loss is as near to
-    float32's as with float32 scores (docs/lab-log.md). Source: "smooth K" of SageAttention, arXiv 2410.02367.
-    """
-    k_NKD = k_NKD - k_NKD.detach().mean(0)
-    # Cast before anything is laid out anew.
-    q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
+    """What a CPU computes: see `_StackedAttention`."""
     attended: Tensor = _StackedAttention.apply(q_NHD, k_NKD, v_NKD, scaling, hidden, window)  # type: ignore[no-untyped-call]
     return attended
 
@@ -176,20 +171,16 @@ def _by_blocks(
 def _fused(
     q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scaling: float, hidden: Hidden, window: int | None
 ) -> Tensor:
-    """The same by the GPU's own kernels, which keep float32 scores."""
-    q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
-    parts, back = [], torch.empty(len(q_NHD), dtype=torch.long, device=q_NHD.device)
-    done = 0
+    """The same by the GPU's own kernels."""
+    parts = []
     for stack, hidden_BLL in zip(hidden.stacks, hidden.masks(window, q_NHD.dtype), strict=True):
         q_BHLD, k_BKLD, v_BKLD = (x[stack.places_BL].transpose(1, 2) for x in (q_NHD, k_NKD, v_NKD))
         out_BHLD = torch.nn.functional.scaled_dot_product_attention(
             q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scale=scaling, enable_gqa=True
         )
         parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
-        answering = stack.answers_BL.flatten().nonzero()[:, 0]
-        back[stack.places_BL.flatten()[answering]] = answering + done
-        done += len(parts[-1])
-    return torch.cat(parts)[back]
+    _, answering = hidden.rows(1)
+    return torch.cat(parts)[answering]
 
 
 class _StackedAttention(torch.autograd.Function):
@@ -217,7 +208,7 @@ class _StackedAttention(torch.autograd.Function):
             for stack, rows, mask_BLL in zip(
                 hidden.stacks, there, hidden.masks(window, q_NHD.dtype), strict=True
             ):
-                states, length = stack.pad_BL.shape
+                states, length = stack.answers_BL.shape
                 q, k, v = (_taken(x, rows, keys, states) for x in (q_NHD, k_NKD, v_NKD))
                 q.mul_(scaling)
                 out = torch.empty_like(q)
@@ -242,7 +233,7 @@ class _StackedAttention(torch.autograd.Function):
         q_grads: list[Tensor] = []
         k_total, v_total = (grad_NHD.new_zeros(len(grad_NHD) * keys, size, dtype=torch.float32) for _ in "kv")
         for stack, rows in zip(hidden.stacks, there, strict=True):
-            states, length = stack.pad_BL.shape
+            states, length = stack.answers_BL.shape
             q, k, v = (next(kept) for _ in range(3))
             grad = _taken(grad_NHD.to(q.dtype), rows, keys, states)
             grad.view(states, keys, length, -1).masked_fill_(~stack.answers_BL[:, None, :, None], 0)

@@ -50,9 +50,13 @@ def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Ite
         if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
-    norms = (
-        [norm for block in model.base_model.layers for norm in _feeding(block)] if _is_fast(device) else []
-    )
+    # A norm with a forward pass of its own is that of a context around this one.
+    norms = [
+        norm
+        for block in model.base_model.layers
+        for norm in _feeding(block)
+        if _is_fast(device) and "forward" not in vars(norm)
+    ]
     try:
         if _is_fast(device):
             for layer in layers:
@@ -62,7 +66,7 @@ def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Ite
         yield
     finally:
         for norm in norms:
-            vars(norm).pop("forward", None)  # the class's own is there again
+            vars(norm).pop("forward", None)
         for layer, master in zip(layers, masters, strict=True):
             layer.weight = master
 
@@ -87,13 +91,12 @@ def _feeding(block: Any) -> Iterator[torch.nn.Module]:
 
 def _in_bf16(norm: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The norm's forward pass with its result in bf16."""
-    if device.type != "cpu" or norm.weight.requires_grad:
-        plain = norm.forward
-        return lambda x: plain(x).bfloat16()
-    if hasattr(norm, "variance_epsilon"):
+    plain, frozen = norm.forward, device.type == "cpu" and not norm.weight.requires_grad
+    if frozen and hasattr(norm, "variance_epsilon"):
         return lambda x: rms_norm(x, norm.weight, norm.variance_epsilon, torch.bfloat16)
-    # Gemma keeps its scale less one.
-    return lambda x: rms_norm(x, 1 + norm.weight, norm.eps, torch.bfloat16)
+    if frozen and type(norm).__name__.startswith("Gemma"):  # which keeps its scale less one
+        return lambda x: rms_norm(x, 1 + norm.weight, norm.eps, torch.bfloat16)
+    return lambda x: plain(x).bfloat16()
 
 
 @contextmanager

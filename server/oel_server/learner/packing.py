@@ -161,7 +161,9 @@ def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list
     if any(len(state.choices) != 1 for state in states):
         raise ValueError("an answer stands alone: give states of one choice each")
     packed, lengths = pack(states), [len(state.choices[0]) for state in states]
-    return list(torch.split(_read(model, packed)[packed.source_S.to(model.device)], lengths))
+    # Answers may share where they begin. index_select, as the gradient of indexing adds up in no fixed order.
+    read_SD = _read(model, packed).index_select(0, packed.source_S.to(model.device))
+    return list(torch.split(read_SD, lengths))
 
 
 def _read(model: PreTrainedModel, packed: Packed) -> Tensor:
