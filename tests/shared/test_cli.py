@@ -115,6 +115,11 @@ def test_a_missing_extra_says_how_to_get_it(offer, capsys):
     assert run(["--help"]) == 0
 
 
+def test_help_tells_what_an_argument_is(capsys):
+    assert run(["experiment", "--help"]) == 0
+    assert "Any name; its folder will be runs/experiment-NAME." in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_extra_that_is_missed_only_by_a_command_says_so_too(does, capsys):
     def play() -> None:
         import package_that_is_not_there  # noqa: F401
