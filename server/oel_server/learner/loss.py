@@ -86,35 +86,38 @@ class _TokenReverseKl(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student_TV: Tensor, teacher_TV: Tensor, top_k: int) -> Tensor:
-        # In float32 at least: products may come in bf16. Copies, as the tokens of the top are then taken out.
-        dtype = torch.promote_types(student_TV.dtype, torch.float32)
-        student, teacher = student_TV.to(dtype, copy=True), teacher_TV.to(dtype, copy=True)
-        top_TK = student.topk(min(top_k, student.shape[1] - 1), -1).indices
-        total_T1 = student.logsumexp(-1, keepdim=True)
-        log_s_TE = _events(student, top_TK) - total_T1
-        total_of_teacher_T1 = teacher.logsumexp(-1, keepdim=True)
-        log_t_TE = _events(teacher, top_TK) - total_of_teacher_T1
-        moved_TE = log_s_TE - log_t_TE
-        kl_T = (log_s_TE.exp() * moved_TE).sum(-1)
-        ctx.save_for_backward(student_TV, total_T1, top_TK, moved_TE - kl_T[:, None])
+        top_TK = student_TV.topk(min(top_k, student_TV.shape[1] - 1), -1).indices
+        log_s_TE, others_TV, total_T1 = _events(student_TV, top_TK)
+        log_t_TE, _, _ = _events(teacher_TV, top_TK)
+        s_TE, moved_TE = log_s_TE.exp(), log_s_TE - log_t_TE
+        kl_T = (s_TE * moved_TE).sum(-1)
+        slope_TE = moved_TE - kl_T[:, None]
+        ctx.save_for_backward(others_TV, slope_TE[:, -1:] / total_T1, s_TE[:, :-1] * slope_TE[:, :-1], top_TK)
+        ctx.dtype = student_TV.dtype
         return kl_T
 
     @staticmethod
     def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor, None, None]:
-        student_TV, total_T1, top_TK, slope_TE = ctx.saved_tensors
-        slope_TE = slope_TE * grad_T[:, None]
-        p_TV = student_TV.to(total_T1.dtype).sub(total_T1).exp_()
-        top = p_TV.gather(-1, top_TK) * slope_TE[:, :-1]
-        grad_TV = p_TV.mul_(slope_TE[:, -1:]).scatter_(-1, top_TK, top)
-        return grad_TV.to(student_TV.dtype), None, None
+        others_TV, others_slope_T1, top_slopes_TK, top_TK = ctx.saved_tensors
+        grad_TV = (others_TV * others_slope_T1).scatter_(-1, top_TK, top_slopes_TK).mul_(grad_T[:, None])
+        return grad_TV.to(ctx.dtype), None, None
 
 
-def _events(logits_TV: Tensor, top_TK: Tensor) -> Tensor:
-    """(T, K + 1) log-weights of the chosen tokens and of all others together, which `logits_TV` alone keeps."""
-    top = logits_TV.gather(-1, top_TK)
+def _events(logits_TV: Tensor, top_TK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of the chosen tokens and of all others together, (T, K + 1), in float32 at least.
+
+    And what the others weigh each, (T, V) with 0 for the chosen, in units in which all together weigh (T, 1).
+    """
+    dtype = torch.promote_types(logits_TV.dtype, torch.float32)
+    most_T1 = logits_TV.amax(-1, keepdim=True).to(dtype)
+    weights_TV = torch.sub(logits_TV, most_T1).exp_()
+    top = weights_TV.gather(-1, top_TK).sum(-1, keepdim=True)
     # Summed over the others themselves: 1 - sum(top) loses a small tail in rounding, and its gradient with it.
-    others = logits_TV.scatter_(-1, top_TK, float("-inf")).logsumexp(-1, keepdim=True)
-    return torch.cat([top, others], -1)
+    others = weights_TV.scatter_(-1, top_TK, 0).sum(-1, keepdim=True)
+    # Where they weigh less than any number they weigh the least there is, as 0 log 0 is no number.
+    log_others = others.clamp_min(torch.finfo(dtype).tiny).log()
+    log_TE = torch.cat([logits_TV.gather(-1, top_TK) - most_T1, log_others], -1) - (top + others).log()
+    return log_TE, weights_TV, top + others
 
 
 def weighted_mean(losses: Sequence[Tensor], weights_B: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 A row holds the tokens of a trie: each beginning of a prompt + candidate stands in it once, whatever states and
 candidates share it. A token sees the tokens on its way from the root and itself, and its position is its depth, so
 every log-prob is that of the plain sequence. Practice prompts share their system message and often their goal,
-candidates their prompt: that saves a fifth of the tokens of a step of 8 states, and a third of them where all states
-of a round are scored (docs/lab-log.md). The last token of a candidate (end-of-turn) is only predicted, never fed.
+candidates their prompt: a fifth of the tokens of a step of 8 states is saved, and a third of them where a round's
+states are scored (docs/lab-log.md). The last token of a candidate (end-of-turn) is only predicted, never fed.
 """
 
 from __future__ import annotations

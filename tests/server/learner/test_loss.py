@@ -121,6 +121,14 @@ def test_a_tail_too_small_for_one_minus_the_rest_still_has_a_gradient():
     assert student.grad.abs().max() > 0
 
 
+def test_a_tail_that_weighs_less_than_any_number_is_no_nan():
+    student = torch.tensor([[900.0, 0.0, -1.0, -2.0]], requires_grad=True)
+    loss = token_reverse_kl(student, torch.tensor([[0.0, 900.0, 0.0, 0.0]]), 1)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(900, rel=0.1)
+    assert torch.isfinite(student.grad).all()
+
+
 def test_products_in_bf16_are_summed_in_float32():
     logits = torch.tensor(random_logits(0)).bfloat16()
     assert token_reverse_kl(logits, logits.flip(0), 8).dtype == torch.float32
