@@ -43,7 +43,9 @@ def init(
     environments: Annotated[
         list[str] | None, typer.Option("--env", help="A task to play; repeatable.")
     ] = None,
-    superlink: Annotated[str | None, typer.Option(help="host:port of the server's SuperLink.")] = None,
+    superlink: Annotated[
+        str | None, typer.Option(help="host:port of the SuperLink, or https://host:port.")
+    ] = None,
     share: Annotated[
         Literal["ask", "auto", "never"] | None,
         typer.Option(help="May lessons and counts leave: after your yes, by themselves, or not at all."),

@@ -70,7 +70,7 @@ class ClientConfig(Config):
 
     model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
     environments: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_ENVIRONMENTS
-    superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = DEFAULT_SUPERLINK
+    superlink: Annotated[str, Field(pattern=r"^(https://)?[^\s/]+:\d+$")] = DEFAULT_SUPERLINK
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     policy: Literal["auto", "choice", "text"] = "auto"

@@ -11,6 +11,13 @@ def test_a_device_folder_with_spaces_and_quotes_reaches_the_node(tmp_path: Path)
     assert supernode_command("127.0.0.1:1", home, 2)[-1] == f'--node-config=home="{home}"'
 
 
+def test_an_address_with_https_is_joined_over_tls(tmp_path: Path) -> None:
+    plain = supernode_command("host:1", tmp_path, 2)
+    secure = supernode_command("https://host:1", tmp_path, 2)
+    assert "--insecure" in plain
+    assert secure == [word for word in plain if word != "--insecure"]
+
+
 def test_flower_brings_the_options_that_are_used(tmp_path: Path) -> None:
     command = supernode_command("127.0.0.1:1", tmp_path, 2)
     start, options = command[:4], command[4:]

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from made_reports import put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_client.update import install_base, update
-from oel_fleet.processes import descendants, is_alive, superlink, supernode, supernodes
+from oel_fleet.processes import (
+    Process,
+    await_port,
+    descendants,
+    free_port,
+    is_alive,
+    running,
+    superlink,
+    supernode,
+    supernodes,
+)
 from oel_server import releases
 from oel_server.flower_transport import FlowerTransport
 from oel_server.http_files import serving
 from oel_server.inbox import Inbox
 from oel_shared import wire
+from oel_shared.flower_programs import flower_environment, superlink_command
 from oel_shared.gguf_file import sha256_file
 from tiny_models import write_tiny
 
@@ -103,3 +122,47 @@ def test_a_device_that_starts_again_is_the_same_node_and_can_take_back_what_it_s
                 time.sleep(1)
             transport.collect(3)
     assert [item.report.episodes for item in Inbox(server).reports_up_to(3)] == [6]
+
+
+@pytest.mark.slow
+def test_a_device_joins_over_tls_only_whom_it_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, port = tmp_path / "device", free_port()
+    install_base(home, write_tiny(tmp_path / "base.gguf", seed=0))
+    authority, own = write_certificates(tmp_path / "tls")
+    secure = [f"--ssl-{name}={tmp_path / 'tls' / file}" for name, file in own.items()]
+    command = [word for word in superlink_command(tmp_path / "links.db", port) if word != "--insecure"]
+    environment = flower_environment(tmp_path / "flower-home")
+    with running("SuperLink", [*command, *secure], tmp_path / "superlink.log", environment) as link:
+        await_port(link, port)
+        address = f"https://127.0.0.1:{port}"
+        with supernode(tmp_path, "wary", address, home) as node:
+            await_line(node, "certificate verify failed")
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        with supernode(tmp_path, "trusting", address, home) as node:
+            await_line(node, "SuperNode ID")
+
+
+def await_line(process: Process, pattern: str) -> None:
+    end = time.monotonic() + 60
+    while not re.search(pattern, process.log.read_text()):
+        assert time.monotonic() < end, process.log.read_text()
+        time.sleep(0.5)
+
+
+def write_certificates(folder: Path) -> tuple[Path, dict[str, str]]:
+    """An authority for 127.0.0.1 that vouches for itself, and Flower's options for it."""
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "one.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "one.pem", {"certfile": "one.pem", "keyfile": "key.pem", "ca-certfile": "one.pem"}
