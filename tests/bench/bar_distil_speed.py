@@ -12,6 +12,8 @@ in each repetition both do one step, in alternating order. Compared are medians 
 - `rollout`: the same with the answers written in the step. TRL: `generate` with the student. Ours: the round-start
   model in llama.cpp, as in practice.
 
+Beside the levels stands `together`, a step of the choice level and one of the token level in a row.
+
 Our time holds the teacher's scoring of the step's items, although a round scores an item once and meets it several
 times; `reused` beside each ratio is that of the students' steps alone. Memory is the peak since the model was
 loaded, read from the kernel. The loss of the first step must agree to `LOSS_TOLERANCE`.
@@ -24,6 +26,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,7 +37,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bar import finish
-from _sides import Figures, compared, side
+from _sides import Figures, compared, seconds, side
 
 from oel_shared.defaults import DEFAULT_ENVIRONMENTS, default_model_path
 from oel_shared.environments.registry import open_environment
@@ -160,6 +163,17 @@ def judged(level: str, found: dict[str, list[Figures]]) -> dict[str, Any]:
     }
 
 
+def together(levels: dict[str, Any], token: str) -> float:
+    """Median ratio of a choice-level and a token-level step one after the other; told, not judged."""
+    readings = [levels[level]["readings"] for level in ("choice", token)]
+    pairs = [zip(found["ours"][1:], found["trl"][1:], strict=True) for found in readings]
+    ratios = [
+        sum(seconds(trl) for _, trl in steps) / sum(seconds(our) for our, _ in steps)
+        for steps in zip(*pairs, strict=True)
+    ]
+    return round(statistics.median(ratios), 2)
+
+
 def main() -> None:
     small = os.environ.get("SMALL") == "1"
     seed, threads = int(os.environ.get("SEED", "0")), int(os.environ.get("THREADS", os.cpu_count() or 1))
@@ -195,6 +209,7 @@ def main() -> None:
     figures = {
         f"{level}_{key}": levels[level][key] for level, key in itertools.product(levels, ("ratio", "goal"))
     }
+    figures |= {f"together_{token}_ratio": together(levels, token) for token in ("token", "rollout")}
     passed = all(x["equal_loss" if small else "reached"] for x in levels.values())
     finish("distil-speed", passed, small=small, threads=threads, repeats=repeats, **figures, levels=levels)
 
