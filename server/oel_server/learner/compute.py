@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,11 +77,35 @@ def on_device(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Within it the model computes on a device, as `cast_once` leaves it; at the end it is home as it was."""
     home = model.device
     try:
-        with cast_once(model, device):
+        with cast_once(model, device), _memory_kept() if device.type == "cpu" else nullcontext():
             model.to(device)
             yield
     finally:
         model.to(home)
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Within it glibc keeps what is freed; another C library is left as it is.
+
+    By itself it hands large blocks back to the kernel, which zeroes them for the next tensor: up to a tenth of a
+    step's time (docs/lab-log.md).
+    """
+    libc = ctypes.CDLL(None)
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        yield
+        return
+    libc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
+    libc.mallopt(_TRIM_THRESHOLD, -1)  # never
+    try:
+        yield
+    finally:
+        libc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
+        libc.malloc_trim(0)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""From malloc.h."""
 
 
 def _feeding(block: Any) -> Iterator[torch.nn.Module]:

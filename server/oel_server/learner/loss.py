@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -87,37 +87,49 @@ class _TokenReverseKl(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student_TV: Tensor, teacher_TV: Tensor, top_k: int) -> Tensor:
         top_TK = student_TV.topk(min(top_k, student_TV.shape[1] - 1), -1).indices
-        log_s_TE, others_TV, total_T1 = _events(student_TV, top_TK)
-        log_t_TE, _, _ = _events(teacher_TV, top_TK)
-        s_TE, moved_TE = log_s_TE.exp(), log_s_TE - log_t_TE
-        kl_T = (s_TE * moved_TE).sum(-1)
-        slope_TE = moved_TE - kl_T[:, None]
-        ctx.save_for_backward(others_TV, slope_TE[:, -1:] / total_T1, s_TE[:, :-1] * slope_TE[:, :-1], top_TK)
-        ctx.dtype = student_TV.dtype
+        parts = [_kl_and_slopes(*rows) for rows in _rows(student_TV, teacher_TV, top_TK)]
+        kl_T, slope_TE = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(student_TV, top_TK, slope_TE)
         return kl_T
 
     @staticmethod
     def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor, None, None]:
-        others_TV, others_slope_T1, top_slopes_TK, top_TK = ctx.saved_tensors
-        grad_TV = (others_TV * others_slope_T1).scatter_(-1, top_TK, top_slopes_TK).mul_(grad_T[:, None])
-        return grad_TV.to(ctx.dtype), None, None
+        student_TV, top_TK, slope_TE = ctx.saved_tensors
+        grad_TV = torch.empty_like(student_TV)
+        for student, top, slope, out in _rows(student_TV, top_TK, slope_TE * grad_T[:, None], grad_TV):
+            p = torch.softmax(student, -1, dtype=slope.dtype)
+            chosen = p.gather(-1, top) * slope[:, :-1]
+            out.copy_(p.mul_(slope[:, -1:]).scatter_(-1, top, chosen))
+        return grad_TV, None, None
 
 
-def _events(logits_TV: Tensor, top_TK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of the chosen tokens and of all others together, (T, K + 1), in float32 at least.
+_ROWS = 8
+"""Positions at once: of 49,152 tokens in float32 they still lie in a cache, where an answer's 64 would not."""
 
-    And what the others weigh each, (T, V) with 0 for the chosen, in units in which all together weigh (T, 1).
-    """
+
+def _rows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(torch.split(tensor, _ROWS) for tensor in tensors), strict=True)
+
+
+def _kl_and_slopes(student_TV: Tensor, teacher_TV: Tensor, top_TK: Tensor) -> tuple[Tensor, Tensor]:
+    """L (T,), and g_e - L (T, K + 1)."""
+    log_s_TE = _events(student_TV, top_TK)
+    moved_TE = log_s_TE - _events(teacher_TV, top_TK)
+    kl_T = (log_s_TE.exp() * moved_TE).sum(-1)
+    return kl_T, moved_TE - kl_T[:, None]
+
+
+def _events(logits_TV: Tensor, top_TK: Tensor) -> Tensor:
+    """(T, K + 1) log-probabilities of the chosen tokens and of all others together, in float32 at least."""
     dtype = torch.promote_types(logits_TV.dtype, torch.float32)
-    most_T1 = logits_TV.amax(-1, keepdim=True).to(dtype)
-    weights_TV = torch.sub(logits_TV, most_T1).exp_()
-    top = weights_TV.gather(-1, top_TK).sum(-1, keepdim=True)
+    p_TV = torch.softmax(logits_TV, -1, dtype=dtype)
+    # The likeliest token's log-prob is exact, and tells those whose probability is below any number.
+    log_p_T1 = p_TV.amax(-1, keepdim=True).log() - logits_TV.amax(-1, keepdim=True)
     # Summed over the others themselves: 1 - sum(top) loses a small tail in rounding, and its gradient with it.
-    others = weights_TV.scatter_(-1, top_TK, 0).sum(-1, keepdim=True)
+    others_T1 = p_TV.scatter_(-1, top_TK, 0).sum(-1, keepdim=True)
     # Where they weigh less than any number they weigh the least there is, as 0 log 0 is no number.
-    log_others = others.clamp_min(torch.finfo(dtype).tiny).log()
-    log_TE = torch.cat([logits_TV.gather(-1, top_TK) - most_T1, log_others], -1) - (top + others).log()
-    return log_TE, weights_TV, top + others
+    log_others_T1 = others_T1.clamp_min(torch.finfo(dtype).tiny).log()
+    return torch.cat([logits_TV.gather(-1, top_TK) + log_p_T1, log_others_T1], -1)
 
 
 def weighted_mean(losses: Sequence[Tensor], weights_B: Tensor) -> Tensor:
