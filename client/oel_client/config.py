@@ -65,12 +65,16 @@ privacy_budget = {privacy_budget}
 """
 
 
+SUPERLINK = r"(https://)?[^\s/]+:\d+"
+"""A SuperLink's address: host:port, with https:// for TLS."""
+
+
 class ClientConfig(Config):
     """What `config.toml` may hold; every key has a default but the seed."""
 
     model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
     environments: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_ENVIRONMENTS
-    superlink: Annotated[str, Field(pattern=r"^(https://)?[^\s/]+:\d+$")] = DEFAULT_SUPERLINK
+    superlink: Annotated[str, Field(pattern=f"^{SUPERLINK}$")] = DEFAULT_SUPERLINK
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     policy: Literal["auto", "choice", "text"] = "auto"

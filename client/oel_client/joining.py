@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from oel_client.config import SUPERLINK
 from oel_client.identity import node_key
 from oel_client.installation import installed
 from oel_shared.errors import UsageError
@@ -26,7 +27,7 @@ def become_supernode(home: Path, superlink: str, port: int | None) -> NoReturn:
         superlink: as in `supernode_command`. port: a free one of the loopback if None.
     Raises: UsageError, StateError if `home` holds no release, or as `supernode_command`.
     """
-    if not re.fullmatch(r"(https://)?[^\s/]+:\d+", superlink):
+    if not re.fullmatch(SUPERLINK, superlink):
         raise UsageError(
             f"superlink is '{superlink}', expected host:port such as 192.0.2.7:9090, or https://host:port"
         )

@@ -1,7 +1,7 @@
 """RMSNorm of frozen scale in few passes over memory, with its result in the precision of the products it feeds.
 
 Operation by operation, as transformers has it, a norm passes nine times over rows that are larger than a cache, and
-its gradient twice as often; here it is half of that (docs/lab-log.md).
+its gradient twice as often.
 """
 
 from __future__ import annotations
