@@ -119,13 +119,14 @@ def distil(
     recompute: Annotated[bool, typer.Option(help="Gradient checkpointing: slower, less memory.")] = False,
     shard: Annotated[bool, typer.Option(help="Split the weights over the processes (FSDP).")] = False,
     answer_tokens: Annotated[
-        int, typer.Option(min=1, help="Most tokens of an answer that an item lacks and the model writes.")
+        int, typer.Option(min=1, help="Most tokens of an answer that an item lacks and the student writes.")
     ] = 96,
     as_json: Json = False,
 ) -> None:
     """Train real weights apart from a round: on a GPU, or on several with `accelerate launch`.
 
-    An item of kind "answer" without its answer gets one from the weights that are trained, before the first step.
+    An item of kind "answer" without its answer is answered anew, by the weights as trained so far, in each step
+    that meets it.
 
     Example: `oel server distil --master ./Qwen3-1.7B --items practice.jsonl --out ./run`
     """

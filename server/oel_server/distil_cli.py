@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,28 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from oel_server.practice_items import Question, answered, read_items
-from oel_server.talks.practise import seeds_of
+from oel_server.practice_items import read_items
 from oel_shared import atomic
 from oel_shared.console import say
 from oel_shared.errors import ConfigError, StateError
-from oel_shared.wire import Frozen
 
 if TYPE_CHECKING:
     from oel_server.config import ServerConfig
-    from oel_server.learner import DistilConfig, DistilResult, Master
+    from oel_server.learner import DistilConfig, DistilResult
     from oel_server.learner.items import Item
     from oel_server.learner.processes import Processes
     from oel_server.round import Round
 
-UPDATE, CANDIDATES, RESULT, ANSWERS = "update.safetensors", "candidates", "distil.json", "answers.json"
-
-
-class _Kept(Frozen):
-    mark: str
-    answers: tuple[str, ...]
+UPDATE, CANDIDATES, RESULT = "update.safetensors", "candidates", "distil.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +53,8 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
 
     config = ours.config
     processes = joined(config.device)
-    given: Sequence[Item | Question] = read_items(asked.items) if asked.items else _of_round(ours)
-    _check_writable(given, asked)
+    items = read_items(asked.items) if asked.items else _of_round(ours)
+    _check_writable(items, asked)
     master = load_master(asked.master or ours.base, asked.update, ours.base)
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
@@ -73,7 +63,6 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
 
     with atomic.told_when_full(ours.server, "run the command again"):
         settings = distil_config(config, asked)
-        items = answered(given, _answers(master, given, settings, asked, processes))
         result = distil(master, items, settings, asked.out / "checkpoint", on_step, processes)
         found = _figures(items, result, processes)
         if processes.first:
@@ -93,6 +82,7 @@ def distil_config(config: ServerConfig, asked: Asked) -> DistilConfig:
         device=config.device,
         recompute=asked.recompute,
         shard=asked.shard,
+        answer_tokens=asked.answer_tokens,
         **given,
     )
 
@@ -111,65 +101,15 @@ def _of_round(ours: Round) -> list[Item]:
         return items_of(ours)
 
 
-def _check_writable(items: Sequence[Item | Question], asked: Asked) -> None:
-    missing = sum(isinstance(item, Question) for item in items)
+def _check_writable(items: Sequence[Item], asked: Asked) -> None:
+    from oel_server.learner import AnswerItem
+
+    missing = sum(isinstance(item, AnswerItem) and item.answer is None for item in items)
     if missing and asked.shard:
         raise ConfigError(
             f"{missing} items of {asked.items} have no answer, and --shard is for models that no process can run "
             "whole: give the answers in the file, or leave out --shard"
         )
-
-
-def _answers(
-    master: Master,
-    items: Sequence[Item | Question],
-    settings: DistilConfig,
-    asked: Asked,
-    processes: Processes,
-) -> list[str]:
-    """What the master answers, untold, where an item lacks an answer; each process writes its share.
-
-    Kept in the folder `asked.out`, as training that goes on from a checkpoint needs the very same answers.
-    """
-    prompts = [item.student for item in items if isinstance(item, Question)]
-    if not prompts:
-        return []
-    from oel_server.learner.compute import on_device, pick_device
-    from oel_server.learner.rollout import write_answers
-
-    told = [master.digest(), settings.seed, asked.answer_tokens, prompts]
-    mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    kept, mine = _kept(asked.out / ANSWERS, mark), slice(processes.rank, None, processes.count)
-    if kept is not None:
-        return kept
-    if processes.first:
-        say(f"distil: writing {len(prompts)} answers")
-    seeds = seeds_of(prompts, settings.seed)
-    with on_device(master.model, pick_device(settings.device)):
-        written = write_answers(master, prompts[mine], asked.answer_tokens, 1.0, seeds[mine])
-    # Nobody gets further before all have looked for kept answers, so either all find them or none.
-    answers = processes.gathered(written)
-    if processes.first:
-        atomic.write_text(asked.out / ANSWERS, json.dumps({"mark": mark, "answers": answers}) + "\n")
-    return answers
-
-
-def _kept(path: Path, mark: str) -> list[str] | None:
-    """The answers that an earlier run of the same command wrote; None if there was none.
-
-    Raises: StateError for those of another command, whose steps may still want them, or a damaged file.
-    """
-    if not path.exists():
-        return None
-    try:
-        found = _Kept.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StateError(f"{path} is damaged ({error.error_count()} errors): remove it") from error
-    if found.mark != mark:
-        raise StateError(
-            f"{path} is of another run (weights, items or settings differ): give another --out, or remove it"
-        )
-    return list(found.answers)
 
 
 def _figures(items: Sequence[Item], result: DistilResult, processes: Processes) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,23 +32,13 @@ class _Choice(_Prompts):
 class _Answer(_Prompts):
     kind: Literal["answer"]
     answer: Text | None = None
-    """None: the master writes it."""
+    """None: the student writes one in each step that meets the item."""
 
 
 _LINE: TypeAdapter[_Choice | _Answer] = TypeAdapter(Annotated[_Choice | _Answer, Field(discriminator="kind")])
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A practice talk without its answer, which the model that is trained writes first; see `AnswerItem`."""
-
-    student: str
-    teacher: str
-    group: str
-    weight: float
-
-
-def read_items(path: Path) -> list[Item | Question]:
+def read_items(path: Path) -> list[Item]:
     """Practice items, one JSON object a line: kind "choice" with choices, or "answer" with an answer or without.
 
     Raises: ConfigError for a line that is no item, or two that teach different things for one prompt.
@@ -65,20 +54,7 @@ def read_items(path: Path) -> list[Item | Question]:
     return items
 
 
-def answered(items: Sequence[Item | Question], answers: Sequence[str]) -> list[Item]:
-    """The items with these answers to their questions, in order."""
-    from oel_server.learner import AnswerItem
-
-    left = iter(answers)
-    return [
-        AnswerItem(item.student, item.teacher, next(left), item.group, item.weight)
-        if isinstance(item, Question)
-        else item
-        for item in items
-    ]
-
-
-def _item(path: Path, number: int, line: str) -> Item | Question:
+def _item(path: Path, number: int, line: str) -> Item:
     from oel_server.learner import AnswerItem, ChoiceItem
 
     try:
@@ -88,14 +64,10 @@ def _item(path: Path, number: int, line: str) -> Item | Question:
         where = ".".join(map(str, first["loc"])) or "the line"
         raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
     fields: Mapping[str, Any] = read.model_dump(exclude={"kind"})
-    if isinstance(read, _Choice):
-        return ChoiceItem(**fields)
-    if read.answer is None:
-        return Question(read.student, read.teacher, read.group, read.weight)
-    return AnswerItem(**fields)
+    return ChoiceItem(**fields) if isinstance(read, _Choice) else AnswerItem(**fields)
 
 
-def _check_agreement(path: Path, items: Sequence[Item | Question]) -> None:
+def _check_agreement(path: Path, items: Sequence[Item]) -> None:
     taught: dict[str, tuple[int, str]] = {}
     for number, item in enumerate(items, 1):
         before, teacher = taught.setdefault(item.student, (number, item.teacher))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ from typing import Any
 import torch
 from _shaped import made, wait
 
+from oel_server.learner import objective as objective_module
 from oel_server.learner.adapter import lora, trained
-from oel_server.learner.attention import packed_attention
+from oel_server.learner.attention import own_attention
 from oel_server.learner.compute import on_device, recomputing
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.master import Master, load_master
@@ -34,7 +34,7 @@ Figures = dict[str, float]
 Exchange = Callable[[Figures], None]
 """Tells the parent what a step took and waits until it asks for the next."""
 
-TRIES = 30
+NO_TOKEN = -1
 
 
 def main() -> None:
@@ -97,28 +97,29 @@ def master_of(job: Job) -> Master:
 
 
 def ours(job: Job, exchange: Exchange) -> None:
-    """A step as in `distil`, the scoring of its items by the teacher included; first the answers if asked for."""
+    """A step as in `distil`, the scoring of its items by the teacher included; with the answers if asked for."""
     master, device = master_of(job), torch.device(job["device"])
-    config = DistilConfig(batch_states=len(job["items"]), rank=job["rank"])
-    sample = sampler(job) if job["rollout"] else None
-    model = master.model
+    # The end of the turn is one of the answer's tokens.
+    tokens = job["answer_tokens"] - 1
+    config = DistilConfig(batch_states=len(job["items"]), rank=job["rank"], answer_tokens=tokens)
+    model, writing = master.model, never_ending(device) if job["rollout"] else {}
     exchange(ready(device))
-    with on_device(model, device), packed_attention(model), recomputing(model, job["checkpointing"]):
+    with on_device(model, device), own_attention(model), recomputing(model, job["checkpointing"]):
         while True:
-            found: Figures = {}
-            if sample:
-                with timed(found, "rollout", device):
-                    answers = sample()
-                job["items"] = [{**item, "answer": x} for item, x in zip(job["items"], answers, strict=True)]
-            exchange(our_step(master, job, config, found))
+            exchange(our_step(master, job, config) | writing)
 
 
-def our_step(master: Master, job: Job, config: DistilConfig, found: Figures) -> Figures:
-    """One step of a new LoRA; `found` with its figures."""
-    kind, device = ChoiceItem if job["level"] == "choice" else AnswerItem, master.model.device
-    items = [kind(group="bench", **item) for item in job["items"]]
+def our_step(master: Master, job: Job, config: DistilConfig) -> Figures:
+    """One step of a new LoRA."""
+    kind, device, found = (
+        ChoiceItem if job["level"] == "choice" else AnswerItem,
+        master.model.device,
+        Figures(),
+    )
+    written = {"answer": None} if job["rollout"] else {}
+    items = [kind(group="bench", **(item | written)) for item in job["items"]]
     with timed(found, "teacher", device):
-        objective = Objective.of(master, items, config.top_k)
+        objective = Objective.of(master, items, config)
     with lora(master.model, config.rank, config.alpha, config.seed) as student:
         adapter = trained(student)
         optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, weight_decay=0.01)
@@ -130,30 +131,16 @@ def our_step(master: Master, job: Job, config: DistilConfig, found: Figures) -> 
     return found | {"peak_mb": peak_mb(device)}
 
 
-def sampler(job: Job) -> Callable[[], list[str]]:
-    """Answers of the round-start model, as practice samples them: by llama.cpp.
+def never_ending(device: torch.device) -> Figures:
+    """Let no answer end before it is as long as it may be, as on TRL's side; how long the last ones took."""
+    real, found = objective_module.write_answers, Figures()
 
-    TRL's side forbids an answer to end before `answer_tokens`. Ours has no such setting, so seeds are looked for
-    first with which it does not.
-    """
-    from oel_shared.llama import LlamaModel
-    from oel_shared.model import Message
+    def write_answers(*asked: Any) -> list[list[int]]:
+        with timed(found, "of_that_writing", device):
+            return real(*asked[:-1], end=NO_TOKEN)
 
-    model = LlamaModel(job["model"], threads=job["threads"])
-    asked, size = [(Message("user", question),) for question in job["questions"]], job["answer_tokens"]
-    dice, seeds = random.Random(0), dict[int, int]()
-    for _ in range(TRIES):
-        open_ = [k for k in range(len(asked)) if k not in seeds]
-        if not open_:
-            break
-        drawn = {k: dice.getrandbits(60) for k in open_}
-        answers = model.generate_many([asked[k] for k in open_], size, 1.0, list(drawn.values()))
-        # Read again, an answer may be a token or two shorter than it was written.
-        long = [len(model.tokenize(answer, special=False)) >= size - 2 for answer in answers]
-        seeds |= {k: drawn[k] for k, enough in zip(open_, long, strict=True) if enough}
-    missing = [k for k in range(len(asked)) if k not in seeds]
-    assert not missing, f"questions {missing} get short answers with {TRIES} seeds each"
-    return lambda: model.generate_many(asked, size, 1.0, [seeds[k] for k in range(len(asked))])
+    objective_module.write_answers = write_answers
+    return found
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ in each repetition both do one step, in alternating order. Compared are medians 
 - `choice`: 8 practice states, exact reverse KL over the legal actions. Ours: packed, a state's choices as a trie.
   TRL's trainer: one padded row a choice; only its loss over a state's rows is ours to add, from its own functions.
 - `token`: 8 prompts of 512 tokens with given answers of 64.
-- `rollout`: the same with the answers written in the step. TRL: `generate` with the student. Ours: the round-start
-  model in llama.cpp, as in practice.
+- `rollout`: the same with the answers written in the step by the student.
 
 Beside the levels stands `together`, a step of the choice level and one of the token level in a row.
 
@@ -196,7 +195,6 @@ def main() -> None:
             "threads": threads,
             "rank": RANK,
             "answer_tokens": tokens,
-            "questions": asked,
         }
         for level in GOALS:
             kind = "choice" if level == "choice" else "token"

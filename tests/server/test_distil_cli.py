@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oel_server.distil_cli import Asked, run
-from oel_server.learner import Update, rollout
+from oel_server.learner import Update
 from oel_server.practice_items import read_items
 from oel_shared.errors import ConfigError, ModelFileError, StateError
 from tiny_models import Shape, write_tiny
@@ -66,33 +66,14 @@ def test_items_of_a_file_become_an_update_and_candidates(run_oel, server, tmp_pa
 QUESTION = {key: value for key, value in ANSWER.items() if key != "answer"}
 
 
-def test_answers_that_a_file_lacks_are_written_by_the_weights_that_are_trained(run_oel, server, tmp_path):
+def test_answers_that_a_file_lacks_are_written_while_it_is_learnt(run_oel, server, tmp_path):
     asked = ({**QUESTION, "weight": 2.0}, CHOICE, ANSWER | {"student": "tell"}, QUESTION)
     items, out = lines(tmp_path / "items.jsonl", *asked), tmp_path / "out"
-    command = ("server", "distil", "--dir", server, "--items", items, "--answer-tokens", 5, "--json", "--out")
-    found = json.loads(run_oel(*command, out))
-    written = json.loads((out / "answers.json").read_text())["answers"]
-    assert (found["items"], found["taught"]) == (4, 4)
-    assert len(set(written)) == 2, "asked twice, answered with other dice"
-    # By the weights that an update has moved, other answers.
-    update = ("--update", out / "update.safetensors")
-    run_oel(*command, tmp_path / "more", *update)
-    more = json.loads((tmp_path / "more" / "answers.json").read_text())["answers"]
-    assert more != written
-
-
-def test_a_run_that_goes_on_learns_from_the_answers_it_had(run_oel, server, tmp_path, monkeypatch):
-    items, out = lines(tmp_path / "items.jsonl", QUESTION), tmp_path / "out"
     command = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--answer-tokens")
-    run_oel(*command, 5)
-    learnt, written = (out / "distil.json").read_bytes(), (out / "answers.json").read_bytes()
-    monkeypatch.setattr(rollout, "write_answers", None)
-    run_oel(*command, 5)
-    assert (out / "distil.json").read_bytes() == learnt
-    assert "answers.json is of another run" in run_oel(*command, 4, code=StateError.exit_code)
-    assert (out / "answers.json").read_bytes() == written
-    (out / "answers.json").write_text("{")
-    assert "answers.json is damaged" in run_oel(*command, 5, code=StateError.exit_code)
+    found = json.loads(run_oel(*command, 5, "--json"))
+    assert (found["items"], found["taught"]) == (4, 4)
+    # What was learnt hangs on how long answers may be, so with another length it is another run.
+    assert "is of another run" in run_oel(*command, 4, code=StateError.exit_code)
 
 
 def test_missing_answers_and_split_weights_are_refused_together(run_oel, server, tmp_path):

@@ -45,6 +45,21 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
         peft_model.unload()
 
 
+@contextmanager
+def without_lora(model: PreTrainedModel) -> Iterator[None]:
+    """Within it the model computes as if it had none of the LoRA that it may have."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
 def _fuse(layer: Any) -> None:
     """Let one of peft's linear LoRA layers do all of its part in one function: x W' + (x s A') B'.
 
@@ -55,6 +70,8 @@ def _fuse(layer: Any) -> None:
     down, up = layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight
 
     def forward(x: Tensor) -> Tensor:
+        if layer.disable_adapters:
+            return torch.nn.functional.linear(x, base.weight, base.bias)
         y: Tensor = _LoraProduct.apply(x, base.weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
         return y
 

@@ -30,13 +30,15 @@ class ChoiceItem:
 
 @dataclass(frozen=True, slots=True)
 class AnswerItem:
-    """One practice talk: an answer of the round-start model, before each token of which both predict the next."""
+    """One practice talk: an answer, before each token of which student and teacher predict the next."""
 
     student: str
-    """The rendered prompt without lessons; the answer was sampled from it."""
+    """The rendered prompt without lessons, which is what was answered."""
     teacher: str
     """The same prompt with its lessons; equal to `student` where none applies (a retention item)."""
-    answer: str
+    answer: str | None
+    """By the round-start model. None: each time that a step meets the item the student answers it anew, as in the
+    papers; that costs about as much as the step itself."""
     group: str
     weight: float = 1.0
     episode: str = ""
@@ -71,6 +73,8 @@ class DistilConfig:
     """Largest norm of the gradient."""
     top_k: int = 256
     """Tokens of an answer's vocabulary that are compared one by one; the others are one (`token_reverse_kl`)."""
+    answer_tokens: int = 96
+    """Most tokens of an answer that the student writes."""
     retention: float = 1.0
     """Factor on the weight of items without a lesson: they hold the student to its own round-start play."""
     focus: float = 1.0

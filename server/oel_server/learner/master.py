@@ -47,12 +47,16 @@ class Master:
 
         Prompt and choices are split into tokens apart from each other, as the device does.
         """
+        return ChoiceState(self.tokens(prompt), tuple((*self.tokens(x), self.end) for x in choices))
 
-        def ids(text: str) -> tuple[int, ...]:
-            return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that is fully rendered."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-        end = self.tokenizer.eos_token_id
-        return ChoiceState(ids(prompt), tuple((*ids(choice), end) for choice in choices))
+    @property
+    def end(self) -> int:
+        """The end-of-turn token."""
+        return int(self.tokenizer.eos_token_id)
 
     def digest(self) -> str:
         """SHA-256 over all weights; tells whether a checkpoint belongs to this state."""

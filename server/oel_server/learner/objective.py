@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from oel_server.learner.adapter import without_lora
 from oel_server.learner.compute import bf16_products
-from oel_server.learner.items import AnswerItem, ChoiceItem, Item
+from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig, Item
 from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, tempered, token_reverse_kl
 from oel_server.learner.master import Master
 from oel_server.learner.packing import (
@@ -21,12 +23,30 @@ from oel_server.learner.packing import (
     hidden_answers,
     score_states,
 )
+from oel_server.learner.prefix import Prefixes, answer_states_after, read_prefixes
+from oel_server.learner.rollout import write_answers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HEAD_POSITIONS = 256
 """Positions of an answer whose logits are in memory at once: with 150,000 tokens 0.15 GB in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Prompts whose answer the student writes, as token ids."""
+
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Questions of a batch and what the student saw of their prompts as it answered, with its gradient."""
+
+    places: tuple[int, ...]
+    prefixes: Prefixes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +58,77 @@ class Objective:
     """
 
     model: PreTrainedModel
-    students: Sequence[ChoiceState]
+    students: Mapping[int, ChoiceState]
+    """By the item's place, as are teachers and questions."""
     is_answer: Sequence[bool]
-    teachers: Sequence[Tensor]
+    teachers: Mapping[int, Tensor]
     """On the CPU: (choices,) log-probs, or (tokens, hidden) of an answer."""
+    questions: Mapping[int, Question]
+    """Items that are to be `answered` before they have a loss, and may be again."""
+    end: int
+    """The end-of-turn token."""
     top_k: int
+    answer_tokens: int
+    seed: int
+    read: Answered | None = None
+    """Set by `answered`."""
     forward: bool = False
     """The other direction of a choice's KL (`DistilConfig.forward`)."""
     temperature: float = 1.0
     """Of choices, which keeps gradients as large as at 1 (`DistilConfig.temperature`)."""
 
     @classmethod
-    def of(cls, master: Master, items: Sequence[Item], top_k: int) -> Self:
-        """Score all items with their lessons, by the model as it is now."""
-        taught = [_encoded(master, item, item.teacher) for item in items]
+    def of(cls, master: Master, items: Sequence[Item], config: DistilConfig) -> Self:
+        """Score all items that are no questions with their lessons, by the model as it is now."""
         is_answer = [isinstance(item, AnswerItem) for item in items]
+        whole = {k: candidates for k, item in enumerate(items) if (candidates := _candidates(item))}
         teachers: dict[int, Tensor] = {}
         for kind, score in ((False, score_states), (True, hidden_answers)):
-            places = [k for k, answer in enumerate(is_answer) if answer is kind]
-            teachers |= zip(places, score(master.model, [taught[k] for k in places]), strict=True)
-        students = [_encoded(master, item, item.student) for item in items]
-        return cls(master.model, students, is_answer, [teachers[k] for k in range(len(items))], top_k)
+            places = [k for k in whole if is_answer[k] is kind]
+            taught = [master.encode(items[k].teacher, whole[k]) for k in places]
+            teachers |= zip(places, score(master.model, taught), strict=True)
+        return cls(
+            model=master.model,
+            students={k: master.encode(items[k].student, candidates) for k, candidates in whole.items()},
+            is_answer=is_answer,
+            teachers=teachers,
+            questions={
+                k: Question(master.tokens(item.student), master.tokens(item.teacher))
+                for k, item in enumerate(items)
+                if k not in whole
+            },
+            end=master.end,
+            top_k=config.top_k,
+            answer_tokens=config.answer_tokens,
+            seed=config.seed,
+        )
+
+    def answered(self, batch: Sequence[int], time: int) -> Self:
+        """The same with new answers to those items of a batch that are questions, by the model as it is now.
+
+        The model without its LoRA says what it would have answered with the lessons. Where gradients are wanted,
+        what the model saw of the prompts is kept for the loss, which is to be taken before it changes.
+
+        Args:
+            time: other answers at another; not negative.
+        """
+        asked = {k: self.questions[k] for k in batch if k in self.questions}
+        if not asked:
+            return self
+        with bf16_products(self.model.device):
+            prefixes = read_prefixes(self.model, [question.student for question in asked.values()])
+        dice = [np.random.default_rng((self.seed, time, k)) for k in asked]
+        answers = write_answers(self.model, prefixes, self.answer_tokens, 1.0, dice, self.end)
+        ended = {k: ((*answer, self.end),) for k, answer in zip(asked, answers, strict=True)}
+        with without_lora(self.model):
+            taught = [ChoiceState(asked[k].teacher, answer) for k, answer in ended.items()]
+            teachers = hidden_answers(self.model, taught)
+        return replace(
+            self,
+            students={**self.students, **{k: ChoiceState(asked[k].student, x) for k, x in ended.items()}},
+            teachers={**self.teachers, **dict(zip(asked, teachers, strict=True))},
+            read=Answered(tuple(asked), prefixes) if torch.is_grad_enabled() else None,
+        )
 
     def kinds(self, batch: Sequence[int]) -> list[list[int]]:
         """The batch's choices and its answers apart, each a forward pass of its own; none empty."""
@@ -91,11 +161,20 @@ class Objective:
         if not batch:
             return []
         with bf16_products(self.model.device):
-            hidden = answer_states(self.model, [self.students[k] for k in batch])
-            return [
-                self._answer_loss(student_TD, self.teachers[k].to(student_TD.device))
-                for k, student_TD in zip(batch, hidden, strict=True)
-            ]
+            hidden = self._hidden(batch)
+            return [self._answer_loss(hidden[k], self.teachers[k].to(hidden[k].device)) for k in batch]
+
+    def _hidden(self, batch: Sequence[int]) -> dict[int, Tensor]:
+        """(tokens, hidden) of each answer."""
+        found: dict[int, Tensor] = {}
+        if self.read:
+            answers = [self.students[k].choices[0] for k in self.read.places]
+            hidden = answer_states_after(self.model, self.read.prefixes, answers)
+            found |= zip(self.read.places, hidden, strict=True)
+        rest = [k for k in batch if k not in found]
+        if rest:
+            found |= zip(rest, answer_states(self.model, [self.students[k] for k in rest]), strict=True)
+        return found
 
     def _answer_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
         # A stretch of logits at a time: they, not the model, fill the memory.
@@ -137,5 +216,8 @@ class _AtOnce(torch.autograd.Function):
         return grad * slope, None
 
 
-def _encoded(master: Master, item: Item, prompt: str) -> ChoiceState:
-    return master.encode(prompt, item.choices if isinstance(item, ChoiceItem) else (item.answer,))
+def _candidates(item: Item) -> tuple[str, ...]:
+    """What may follow an item's prompt; nothing where that is to be written."""
+    if isinstance(item, ChoiceItem):
+        return item.choices
+    return () if item.answer is None else (item.answer,)

@@ -41,14 +41,6 @@ class Processes:
         mine = list(batch[self.rank :: self.count])
         return (mine, 1.0) if mine else (list(batch[:1]), 0.0)
 
-    def gathered(self, mine: Sequence[str]) -> list[str]:
-        """The whole of what was dealt as `whole[rank::count]`, from every process's part; all call it alike."""
-        if self.count == 1:
-            return list(mine)
-        parts: list[list[str]] = [[]] * self.count
-        torch.distributed.all_gather_object(parts, list(mine))
-        return [parts[k % self.count][k // self.count] for k in range(sum(map(len, parts)))]
-
     def add_up(self, tensors: Iterable[Tensor | None]) -> None:
         """Replace each tensor by its sum over all processes, in place."""
         if self.count == 1:

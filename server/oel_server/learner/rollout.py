@@ -1,114 +1,75 @@
-"""Answers of a master to many prompts at once: left-padded rows, one cache, each row with dice of its own."""
+"""Answers to many prompts at once, written side by side, each with dice of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from oel_server.learner.compute import bf16_products, cast_once
-from oel_server.learner.master import Master
+from oel_server.learner.attention import own_attention
+from oel_server.learner.cache import Cache
+from oel_server.learner.compute import bf16_products
+from oel_server.learner.prefix import Prefixes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BATCH_TOKENS = 16_384
-"""Places of the cache at once: of Qwen3-4B about 4 GB."""
-
 
 @torch.no_grad()
 def write_answers(
-    master: Master,
-    prompts: Sequence[str],
-    max_tokens: int,
-    temperature: float,
-    seeds: Sequence[int],
-    batch_tokens: int = BATCH_TOKENS,
-) -> list[str]:
-    """An answer to each rendered prompt, in their order, at most `max_tokens` tokens; greedy at temperature 0.
-
-    Up to rounding an answer is what its prompt and seed give alone, and what llama.cpp gives with that seed;
-    special tokens within it are left out, as there.
-    Computed where the model is, in bf16 where that is fast.
-
-    Args:
-        seeds: one a prompt.
-        batch_tokens: rows times the longest prompt and answer of a batch; more only where one row is longer.
-    Raises: ValueError for a prompt without tokens, or another number of seeds.
-    """
-    tokenizer = master.tokenizer
-    fed = [list(tokenizer(prompt, add_special_tokens=False).input_ids) for prompt in prompts]
-    if not all(fed):
-        raise ValueError("a prompt has no tokens: there is nothing to answer")
-    asked = list(zip(fed, (np.random.default_rng(seed) for seed in seeds), strict=True))
-    answers: dict[int, list[int]] = {}
-    with cast_once(master.model):
-        for part in _parts(fed, max_tokens, batch_tokens):
-            chosen, dice = zip(*(asked[k] for k in part), strict=True)
-            found = _write(master.model, chosen, max_tokens, temperature, dice, tokenizer.eos_token_id)
-            answers |= zip(part, found, strict=True)
-    return [str(tokenizer.decode(answers[k], skip_special_tokens=True)) for k in range(len(fed))]
-
-
-def _parts(prompts: Sequence[Sequence[int]], max_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Batches of prompts, as numbers; those of like length together, as all are padded to the longest."""
-    part: list[int] = []
-    for k in sorted(range(len(prompts)), key=lambda k: -len(prompts[k])):
-        longest = len(prompts[part[0] if part else k]) + max_tokens
-        if part and (len(part) + 1) * longest > batch_tokens:
-            yield part
-            part = []
-        part.append(k)
-    if part:
-        yield part
-
-
-def _write(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
+    prefixes: Prefixes,
     max_tokens: int,
     temperature: float,
     dice: Sequence[np.random.Generator],
     end: int,
 ) -> list[list[int]]:
-    """The answers' tokens without `end`; a row that has ended leaves the batch and its cache."""
-    from transformers import DynamicCache
+    """An answer to each prompt that is read, at most `max_tokens` tokens without `end`; greedy at temperature 0.
 
-    device, longest = model.device, max(map(len, prompts))
-    padding = [longest - len(prompt) for prompt in prompts]
-    fed_NL = torch.tensor([[end] * pad + list(p) for pad, p in zip(padding, prompts, strict=True)]).to(device)
-    seen_NL = (torch.arange(longest) >= torch.tensor(padding)[:, None]).long().to(device)
-    places_NL = (seen_NL.cumsum(1) - 1).clamp(min=0)
-    cache, going = DynamicCache(config=model.config), list(range(len(prompts)))
-    written: list[list[int]] = [[] for _ in prompts]
-    for _ in range(max_tokens):
-        with bf16_products(device):
-            hidden_NLD = model.base_model(
-                input_ids=fed_NL,
-                attention_mask=seen_NL,
-                position_ids=places_NL,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-            logits_NV = model.get_output_embeddings()(hidden_NLD[:, -1])
-        tokens = _drawn(logits_NV.double(), temperature, [dice[k] for k in going])
-        rows = [row for row, token in enumerate(tokens) if token != end]
-        if not rows:
-            break
-        if len(rows) < len(going):
-            kept = torch.tensor(rows, device=device)
-            cache.batch_select_indices(kept)
-            seen_NL, places_NL = seen_NL[kept], places_NL[kept]
-        going = [going[row] for row in rows]
-        for row, k in zip(rows, going, strict=True):
-            written[k].append(tokens[row])
-        fed_NL = torch.tensor([[tokens[row]] for row in rows], device=device)
-        places_NL = places_NL[:, -1:] + 1
-        seen_NL = torch.cat([seen_NL, seen_NL.new_ones(len(rows), 1)], 1)
-    return written
+    Up to rounding an answer is what its prompt and dice give alone, and what llama.cpp gives with those dice.
+    Computed where the model is, in bf16 where that is fast. An answer that has ended leaves the batch.
+
+    Args:
+        dice: one a prompt.
+        end: the token that ends an answer.
+    Raises: ValueError for another number of dice.
+    """
+    if len(dice) != len(prefixes.ends_BD):
+        raise ValueError(
+            f"{len(prefixes.ends_BD)} prompts and {len(dice)} dice: expected one of these a prompt"
+        )
+    answers: list[list[int]] = [[] for _ in dice]
+    cache, going, hidden_BD = Cache(prefixes, max_tokens), list(range(len(dice))), prefixes.ends_BD
+    with bf16_products(model.device):
+        for count in range(1, max_tokens + 1):
+            logits_BV = model.get_output_embeddings()(hidden_BD)
+            tokens = _drawn(logits_BV.double(), temperature, [dice[k] for k in going])
+            rows = [row for row, token in enumerate(tokens) if token != end]
+            for row in rows:
+                answers[going[row]].append(tokens[row])
+            if not rows or count == max_tokens:
+                break
+            if len(rows) < len(going):
+                cache.keep(rows)
+            going = [going[row] for row in rows]
+            hidden_BD = _fed(model, cache, [tokens[row] for row in rows])
+    return answers
+
+
+def _fed(model: PreTrainedModel, cache: Cache, tokens: Sequence[int]) -> Tensor:
+    """(B, hidden): the last hidden states after a new token in each text."""
+    with own_attention(model):
+        hidden_B1D = model.base_model(
+            input_ids=torch.tensor(tokens, device=model.device)[:, None],
+            position_ids=cache.next(),
+            attends=cache,
+            use_cache=False,
+        ).last_hidden_state
+    found: Tensor = hidden_B1D[:, 0]
+    return found
 
 
 def _drawn(logits_NV: Tensor, temperature: float, dice: Sequence[np.random.Generator]) -> list[int]:

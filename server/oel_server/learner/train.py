@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from oel_server.learner.adapter import as_update, lora, trained
-from oel_server.learner.attention import packed_attention
+from oel_server.learner.attention import own_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
 from oel_server.learner.compute import on_device, pick_device, recomputing
 from oel_server.learner.focus import focused
@@ -62,17 +62,20 @@ def distil(
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    # What is computed again in the backward pass needs the same attention.
+    # What is computed again in the backward pass needs it too.
     with (
         _threads(config.threads),
         on_device(model, device),
-        packed_attention(model),
+        own_attention(model),
         recomputing(model, config.recompute),
     ):
         if config.shard and processes.count > 1:
             split_weights(model)
         # Made before any adapter exists, so the teacher is the round-start state and nothing else.
-        objective = Objective.of(master, items, config.top_k)
+        with torch.no_grad():
+            objective = Objective.of(master, items, config)
+            for part in _parts(measured, config.batch_states):
+                objective = objective.answered(part, time=0)
         before = _gaps(objective, measured, config.batch_states)
         weights = _focused(objective, items, weights, config)
         with lora(model, config.rank, config.alpha, config.seed) as student:
@@ -128,7 +131,7 @@ def train_step(
     Raises: StateError before the step is taken if its loss or gradient is not finite.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = _loss(objective, weights, batch, processes)
+    loss = _loss(objective, weights, batch, step, processes)
     loss.backward()  # type: ignore[no-untyped-call]
     total = loss.detach().clone()
     processes.add_up([total, *(weight.grad for weight in adapter.values())])
@@ -145,16 +148,17 @@ def learning_rate(step: int, config: DistilConfig) -> float:
     return config.lr * min(1.0, (step + 1) / max(1, config.warmup)) * (1 - step / config.steps)
 
 
-def _loss(objective: Objective, weights: Tensor, batch: Sequence[int], processes: Processes) -> Tensor:
+def _loss(
+    objective: Objective, weights: Tensor, batch: Sequence[int], step: int, processes: Processes
+) -> Tensor:
     """This process's part of the batch's mean loss, by weight."""
     total = torch.zeros((), device=objective.model.device)
     for kind in objective.kinds(batch):
         share, counts = processes.share(kind)
         weight_B = weights[share].to(total.device)
+        losses = objective.answered(share, time=step + 1).losses(share)
         # The weights have mean 1 over all items; dividing by the batch's size keeps a batch of light items light.
-        total = total + weighted_mean(objective.losses(share), weight_B) * weight_B.sum() * counts / len(
-            batch
-        )
+        total = total + weighted_mean(losses, weight_B) * weight_B.sum() * counts / len(batch)
     return total
 
 
@@ -199,7 +203,9 @@ def _focused(objective: Objective, items: Sequence[Item], weights: Tensor, confi
     """
     if config.focus == 1:
         return weights
-    moved = _gaps(objective, [k for k, item in enumerate(items) if item.has_lesson], config.batch_states)
+    # How far lessons move an answer that is yet to be written nobody knows.
+    scored = [k for k, item in enumerate(items) if item.has_lesson and k not in objective.questions]
+    moved = _gaps(objective, scored, config.batch_states)
     factors = focused(moved, [item.episode for item in items], config.focus)
     found = weights * torch.tensor([factors.get(k, 0.0 if k in moved else 1.0) for k in range(len(items))])
     return found / found[found > 0].mean()
@@ -214,9 +220,12 @@ def _measured(items: Sequence[Item], config: DistilConfig) -> list[int]:
 @torch.no_grad()
 def _gaps(objective: Objective, measured: Sequence[int], at_once: int) -> dict[int, float]:
     """KL(student || teacher) of each measured item with the model as it is now."""
-    parts = [measured[i : i + at_once] for i in range(0, len(measured), at_once)]
-    losses = [loss.item() for part in parts for loss in objective.losses(part)]
+    losses = [loss.item() for part in _parts(measured, at_once) for loss in objective.losses(part)]
     return dict(zip(measured, losses, strict=True))
+
+
+def _parts(places: Sequence[int], at_once: int) -> list[Sequence[int]]:
+    return [places[i : i + at_once] for i in range(0, len(places), at_once)]
 
 
 def _mean(gaps: dict[int, float]) -> float:

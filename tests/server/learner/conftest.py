@@ -66,8 +66,8 @@ def any_model(request):
 def make_master():
     """A master of the tiny base plus an update, as `load_master` makes it of a file."""
 
-    def make(update: Update | None = None) -> Master:
-        model, update = tiny_model(), update or Update.zero()
+    def make(update: Update | None = None, kind: str = "llama") -> Master:
+        model, update = tiny_model(kind), update or Update.zero()
         update.add_to(model)
         return Master(model, LetterTokenizer(), update)
 

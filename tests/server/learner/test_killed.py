@@ -25,10 +25,12 @@ CONFIG = DistilConfig(
     threads=1,
     checkpoint_every=2,
     gap_items=2,
+    answer_tokens=5,
 )
 ITEMS = [
     *(ChoiceItem(f"{c}. You see", f"{c}. Take keys. You see", ("go", "take"), "g") for c in "abcde"),
     AnswerItem("ask", "Be brief. ask", "so it is", "t"),
+    AnswerItem("tell", "Be brief. tell", None, "t"),
 ]
 WORKER = """
 import os, signal, sys

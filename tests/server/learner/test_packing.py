@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oel_server.learner import attention, packing
+from oel_server.learner import packing, row_attention
 from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
 
 STATES = [
@@ -79,7 +79,7 @@ def test_attention_in_blocks_gives_the_values_and_gradients_of_one_block(any_mod
         return [*(v.detach() for v in scores), *(p.grad.clone() for p in any_model.parameters())]
 
     whole = found()
-    monkeypatch.setattr(attention, "_BLOCK", 3)
+    monkeypatch.setattr(row_attention, "_BLOCK", 3)
     for a, b in zip(found(), whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 

@@ -23,12 +23,14 @@ from tiny_models import Shape, write_tiny
 
 CHOICES = ("go north", "take key", "wait")
 CONFIG = DistilConfig(
-    steps=4, batch_states=5, lr=5e-3, warmup=1, rank=4, alpha=8, device="cpu", threads=1, gap_items=4
-)
+    steps=4, batch_states=5, lr=5e-3, warmup=1, rank=4, alpha=8, device="cpu", threads=1, gap_items=4,
+    answer_tokens=6,
+)  # fmt: skip
 ITEMS = [
     *(ChoiceItem(f"{c}. You see", f"{c}. Take keys. You see", CHOICES, "g", 1.0 + n) for n, c in enumerate("abcd")),
     *(AnswerItem(f"ask {c}", f"Be brief. ask {c}", f"so {c} it is", "t") for c in "ab"),
 ]  # fmt: skip
+QUESTIONS = [AnswerItem(f"tell {c}", f"Be brief. tell {c}", None, "t") for c in "abcde"]
 WORKER = """
 import sys
 from pathlib import Path
@@ -40,12 +42,11 @@ from oel_server.learner.train import distil
 
 model, out, shard = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "shard"
 compute._is_fast = lambda device: False
-ours = joined("cpu")
+ours, items = joined("cpu"), test.QUESTIONS if sys.argv[3] == "questions" else test.ITEMS
 result = distil(
-    load_master(model, None), test.ITEMS, test.replace(test.CONFIG, shard=shard), out / "checkpoint", processes=ours
+    load_master(model, None), items, test.replace(test.CONFIG, shard=shard), out / "checkpoint", processes=ours
 )
 result.update.save(out / f"{ours.rank}.safetensors")
-assert ours.gathered(list("abcde")[ours.rank :: ours.count]) == list("abcde")
 found = [ours.count, result.losses, result.gap_before, result.gap_after]
 (out / f"{ours.rank}.json").write_text(test.json.dumps(found))
 """
@@ -91,9 +92,12 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["whole", "shard"])
-def test_two_processes_learn_what_one_learns(alone, tmp_path, way):
+@pytest.mark.parametrize("way", ["whole", "shard", "questions"])
+def test_two_processes_learn_what_one_learns(alone, tmp_path, way, monkeypatch):
     model, expected = alone
+    if way == "questions":
+        monkeypatch.setattr(compute, "_is_fast", lambda device: False)
+        expected = distil(load_master(model, None), QUESTIONS, CONFIG)
     for (count, losses, before, after), update in together(model, tmp_path / "out", way):
         assert count == 2
         assert losses == pytest.approx(expected.losses, rel=1e-5)
@@ -120,6 +124,18 @@ def test_computing_a_block_again_for_the_gradient_changes_no_weight(alone):
         torch.testing.assert_close(again.update.deltas[name], delta, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("items", [QUESTIONS, [*ITEMS, *QUESTIONS]], ids=["questions", "all kinds"])
+def test_a_question_too_learns_the_same_where_blocks_are_computed_again(alone, items):
+    model, _ = alone
+    config = replace(CONFIG, batch_states=8)
+    once, again = (
+        distil(load_master(model, None), items, replace(config, recompute=x)) for x in (False, True)
+    )
+    assert again.losses == pytest.approx(once.losses, rel=1e-5)
+    for name, delta in once.update.deltas.items():
+        torch.testing.assert_close(again.update.deltas[name], delta, atol=1e-5, rtol=1e-3)
+
+
 def test_logits_in_stretches_give_the_loss_of_all_at_once(alone, monkeypatch):
     model, expected = alone
     monkeypatch.setattr("oel_server.learner.objective.HEAD_POSITIONS", 3)
@@ -129,9 +145,9 @@ def test_logits_in_stretches_give_the_loss_of_all_at_once(alone, monkeypatch):
 
 
 def test_a_gpus_attention_gives_what_a_cpus_gives(alone, monkeypatch):
-    from oel_server.learner import attention
+    from oel_server.learner import row_attention
 
     model, expected = alone
-    monkeypatch.setattr(attention, "_by_blocks", attention._fused)
+    monkeypatch.setattr(row_attention, "_by_blocks", row_attention._fused)
     again = distil(load_master(model, None), ITEMS, replace(CONFIG, steps=1))
     assert again.losses[0] == pytest.approx(expected.losses[0], rel=2e-2)

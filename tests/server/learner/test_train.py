@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from oel_server.learner import adapter
+from oel_server.learner import adapter, compute
 from oel_server.learner.compute import cast_once
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.loss import choice_reverse_kl
-from oel_server.learner.packing import answer_states, choice_log_probs, score_states
+from oel_server.learner.objective import Objective
+from oel_server.learner.packing import ChoiceState, answer_states, choice_log_probs, score_states
+from oel_server.learner.prefix import read_prefixes
+from oel_server.learner.rollout import write_answers
 from oel_server.learner.train import _batch, distil, learning_rate
 from oel_server.learner.update import Update
 from oel_shared.errors import StateError
@@ -70,6 +74,48 @@ def test_answers_are_distilled_token_by_token(make_master):
     assert result.gap_before == pytest.approx(answer_gap(master, master, items), rel=0.1)
     assert result.gap_after == pytest.approx(answer_gap(student, master, items), rel=0.15, abs=0.01)
     assert result.gap_after < 0.7 * result.gap_before
+
+
+def test_a_question_is_answered_anew_by_the_student_each_time_that_a_step_meets_it(make_master, monkeypatch):
+    """And what the teacher says of the answer it says without the LoRA that is trained."""
+    monkeypatch.setattr(compute, "_is_fast", lambda device: False)
+    seen: list[tuple] = []
+    real = Objective.answered
+
+    def answered(self, batch, time):
+        found = real(self, batch, time)
+        with torch.no_grad():
+            loss = found.losses(batch)[0].item() if batch else 0.0
+        seen.append((time, found.students[0].choices[0], found.teachers[0], loss))
+        return found
+
+    monkeypatch.setattr(Objective, "answered", answered)
+    question = AnswerItem("ask a:", "ask a, remember xyz:", None, "talk")
+    config = replace(CONFIG, steps=3, batch_states=1, lr=0.05, warmup=1, answer_tokens=9, gap_items=1)
+    result = distil(make_master(), [question], config)
+    assert [time for time, *_ in seen] == [0, 1, 2, 3]
+    assert [loss for *_, loss in seen] == pytest.approx([result.gap_before, *result.losses])
+    master = make_master()
+    by_round_start = []
+    for time, answer, teacher, _ in seen:
+        taught = ChoiceState(master.tokens(question.teacher), (answer,))
+        torch.testing.assert_close(teacher, answer_states(master.model, [taught])[0].detach())
+        dice = [np.random.default_rng((config.seed, time, 0))]
+        prefixes = read_prefixes(master.model, [master.tokens(question.student)])
+        (tokens,) = write_answers(master.model, prefixes, 9, 1.0, dice, master.end)
+        by_round_start.append((*tokens, master.end))
+    # The student that has not learnt yet is the round-start model; later it is another.
+    answers = [answer for _, answer, *_ in seen]
+    assert answers[:2] == by_round_start[:2]
+    assert answers[2:] != by_round_start[2:]
+    assert answers[0] != answers[1]
+
+
+def test_questions_are_learnt_and_the_gap_is_that_of_the_first_answers(make_master):
+    items = [AnswerItem(f"ask {c}:", f"ask {c}, remember xyz:", None, "talk") for c in "abcdef"]
+    result = distil(make_master(), [*TAUGHT, *items], replace(CONFIG, answer_tokens=4, focus=0.5))
+    assert result.groups.keys() == {"odd", "even", "talk"}
+    assert all(g.after < g.before for g in result.groups.values())
 
 
 def test_choices_and_answers_are_learnt_together(make_master):

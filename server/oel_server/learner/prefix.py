@@ -1,0 +1,133 @@
+"""Prompts that are read once and go on: with answers that are written to them, and then with those to learn from.
+
+A student that answers and then learns from its answer needs what every layer saw of the prompt twice. It is read
+once, as a packed row (see `packing`), with its gradient; an answer's own tokens come as a pass of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from oel_server.learner.attention import own_attention
+from oel_server.learner.packing import read_prompts
+from oel_server.learner.row_attention import Read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PAD = 2**62
+"""The depth of what is no token: after all that is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prefixes:
+    """B prompts in a row, of at most P tokens."""
+
+    ends_BD: Tensor
+    """The last hidden state at each one's end."""
+    read: Read
+    """What every layer saw of the row."""
+    places_BP: Tensor
+    """Where a prompt's tokens stand in the row; the row's first for padding behind a shorter prompt."""
+    lengths_B1: Tensor
+
+    @property
+    def depths_BP(self) -> Tensor:
+        """Of each token in its prompt; `PAD` for padding."""
+        depths_P = torch.arange(self.places_BP.shape[1], device=self.places_BP.device)
+        return torch.where(depths_P < self.lengths_B1, depths_P, PAD)
+
+    def seen(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys less a shift and values of a layer, (B, K, P, D), and the shift, (K, 1, D)."""
+        k_NKD, v_NKD, shift_KD = self.read[layer]
+        return self._laid(k_NKD), self._laid(v_NKD), shift_KD[:, None]
+
+    def _laid(self, x_NKD: Tensor) -> Tensor:
+        # index_select, as the gradient of indexing adds up in no fixed order.
+        taken = x_NKD.index_select(0, self.places_BP.flatten())
+        return taken.view(*self.places_BP.shape, *x_NKD.shape[1:]).transpose(1, 2)
+
+
+def read_prefixes(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefixes:
+    """Read prompts; differentiable. Raises: ValueError for a prompt without tokens."""
+    ends_BD, read, places = read_prompts(model, prompts)
+    places_BP = torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
+    lengths_B1 = torch.tensor([[len(prompt)] for prompt in prompts], device=model.device)
+    return Prefixes(ends_BD, read, places_BP, lengths_B1)
+
+
+def answer_states_after(
+    model: PreTrainedModel, prefixes: Prefixes, answers: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """What `packing.answer_states` gives for these prompts and answers, of which the prompts are read already."""
+    fed = [torch.tensor(answer[:-1], dtype=torch.long, device=model.device) for answer in answers]
+    fed_BA = torch.nn.utils.rnn.pad_sequence(fed, batch_first=True)
+    after = _After.of(prefixes, fed_BA.shape[1])
+    ends_BD = prefixes.ends_BD
+    if not fed_BA.shape[1]:
+        return list(ends_BD[:, None])
+    with own_attention(model):
+        hidden_BAD = model.base_model(
+            input_ids=fed_BA, position_ids=after.depths_BA, attends=after, use_cache=False
+        ).last_hidden_state
+    return [torch.cat([ends_BD[b, None], hidden_BAD[b, : len(one)]]) for b, one in enumerate(fed)]
+
+
+def hidden_between(at_BT: Tensor, keys_BL: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    """(B, 1, 1, T, L): 0 where a token may look at a key and -inf where not, both given by their depths."""
+    back_BTL = at_BT[:, :, None] - keys_BL[:, None]
+    unseen_BTL = (back_BTL < 0) if window is None else (back_BTL < 0) | (back_BTL >= window)
+    hidden_BTL = torch.zeros(unseen_BTL.shape, dtype=dtype, device=at_BT.device)
+    return hidden_BTL.masked_fill_(unseen_BTL, float("-inf"))[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _After:
+    """Answers of at most A tokens behind their prompts."""
+
+    prefixes: Prefixes
+    depths_BA: Tensor
+    _masks: dict[Any, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prefixes: Prefixes, tokens: int) -> _After:
+        return cls(prefixes, prefixes.lengths_B1 + torch.arange(tokens, device=prefixes.lengths_B1.device))
+
+    def attend(
+        self, layer: int, q_BHAD: Tensor, k_BKAD: Tensor, v_BKAD: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """See `Attends`."""
+        keys, values, shift = self.prefixes.seen(layer)
+        k_BKLD = torch.cat([keys, (k_BKAD - shift).to(keys.dtype)], 2)
+        v_BKLD = torch.cat([values, v_BKAD], 2)
+        attended = _fused if q_BHAD.is_cuda else _by_products
+        q_BHAD = (q_BHAD * scaling).to(keys.dtype)
+        return attended(q_BHAD, k_BKLD, v_BKLD, self._hidden(window, keys.dtype)).transpose(1, 2)
+
+    def _hidden(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """The same for all layers of a kind."""
+        if (window, dtype) not in self._masks:
+            keys_BL = torch.cat([self.prefixes.depths_BP, self.depths_BA], 1)
+            self._masks[window, dtype] = hidden_between(self.depths_BA, keys_BL, window, dtype)
+        return self._masks[window, dtype]
+
+
+def _by_products(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: Tensor) -> Tensor:
+    """What a CPU computes: plain products, which beat its fused kernel."""
+    (rows, heads, tokens, size), (_, groups_of, length, _) = q_BHAD.shape, k_BKLD.shape
+    scores = q_BHAD.reshape(rows, groups_of, -1, size) @ k_BKLD.mT
+    probs = torch.softmax(scores.view(rows, groups_of, -1, tokens, length) + hidden_B11AL, -1)
+    return (probs.view_as(scores) @ v_BKLD).view(rows, heads, tokens, size)
+
+
+def _fused(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: Tensor) -> Tensor:
+    """The same by the GPU's own kernels, which keep no scores."""
+    attended: Tensor = torch.nn.functional.scaled_dot_product_attention(
+        q_BHAD, k_BKLD, v_BKLD, hidden_B11AL[:, 0], scale=1.0, enable_gqa=True
+    )
+    return attended
