@@ -16,25 +16,27 @@ from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
-from oel_client import extract, news, propose, trials
-from oel_fleet.experiment import arms
+from oel_client import extract, news, propose, session, trials
+from oel_fleet.experiment import arms, chain, measure
 from oel_server import config as server
-from oel_server import judge, learning, practise, precheck, screen, teach
+from oel_server import judge, learning, practise, precheck, screen, shipping, teach
 from oel_server.forgetting import answers, others, verdict
 from oel_server.knowledge import choose, examine, known, merge, pooling
 from oel_server.package import candidates
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks import practise as talk_practise
-from oel_shared import lessons, play, prompts
+from oel_shared import evaluate, lessons, play, prompts
 from oel_shared.errors import StateError
 
 DECIDE: Sequence[ModuleType] = (
-    extract, news, propose, trials, arms, judge, learning, practise, precheck, screen, teach,
-    answers, others, verdict, choose, examine, known, merge, pooling, candidates, talk_judge, talk_practise,
-    lessons, play, prompts,
+    session, extract, news, propose, trials, arms, chain, judge, learning, practise, precheck, screen, teach,
+    answers, others, verdict, choose, examine, known, merge, pooling, candidates, shipping, talk_judge,
+    talk_practise, evaluate, measure, lessons, play, prompts,
 )  # fmt: skip
-"""Modules whose constants decide what a device proposes, what is taught, how, and what is released."""
+"""Modules whose constants decide what a device plays and proposes, what is taught, how, what is released and how
+that is measured.
+"""
 SPEED_ONLY = ("AT_ONCE", "BATCH", "TOGETHER")
 """How many things are done together."""
 NOT_PLANNED = ("context", "states", "alpha", "forgetting_margin")

@@ -14,8 +14,8 @@ from oel_shared.play import ModelPolicy, Played, play
 GAMES = 12
 """Of each family; always the same ones, so that the base plays them once."""
 PLAYS = 36
-OUTSIDE = ("textworld:treasure_hunter?level=2",)
-"""Played by a server that knows TextWorld and not this family."""
+OUTSIDE = ("textworld:treasure_hunter?level=2", "textworld:simple")
+"""A server that knows TextWorld plays the first of them whose family it does not know."""
 
 Done = Callable[[], None]
 
@@ -42,9 +42,9 @@ def other_environments(
     """
     known = [open_environment(spec, say) for spec in specs]
     strange = OUTSIDE if any(spec.startswith("textworld:") for spec in specs) else ()
-    outside = [open_environment(spec, say) for spec in strange]
     families = {environment.family for environment in known}
-    return [e for e in known if e.family not in taught] + [e for e in outside if e.family not in families]
+    outside = [e for spec in strange if (e := open_environment(spec, say)).family not in families]
+    return [e for e in known if e.family not in taught] + outside[:1]
 
 
 def play_others(model: RunningModel, games: Sequence[Game], seed: int, on_done: Done) -> list[OtherPlay]:
