@@ -81,7 +81,7 @@ class Objective:
     def of(cls, master: Master, items: Sequence[Item], config: DistilConfig) -> Self:
         """Score all items that are no questions with their lessons, by the model as it is now."""
         is_answer = [isinstance(item, AnswerItem) for item in items]
-        whole = {k: candidates for k, item in enumerate(items) if (candidates := _candidates(item))}
+        whole = {k: x for k, item in enumerate(items) if (x := _candidates(item)) is not None}
         teachers: dict[int, Tensor] = {}
         for kind, score in ((False, score_states), (True, hidden_answers)):
             places = [k for k in whole if is_answer[k] is kind]
@@ -216,8 +216,8 @@ class _AtOnce(torch.autograd.Function):
         return grad * slope, None
 
 
-def _candidates(item: Item) -> tuple[str, ...]:
-    """What may follow an item's prompt; nothing where that is to be written."""
+def _candidates(item: Item) -> tuple[str, ...] | None:
+    """What may follow an item's prompt; None where that is to be written."""
     if isinstance(item, ChoiceItem):
         return item.choices
-    return () if item.answer is None else (item.answer,)
+    return None if item.answer is None else (item.answer,)
