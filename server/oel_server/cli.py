@@ -126,7 +126,7 @@ def distil(
     """Train real weights apart from a round: on a GPU, or on several with `accelerate launch`.
 
     An item of kind "answer" without its answer is answered anew, by the weights as trained so far, in each step
-    that meets it.
+    that meets it; some such items before the first step as well, to measure what there is to learn.
 
     Example: `oel server distil --master ./Qwen3-1.7B --items practice.jsonl --out ./run`
     """

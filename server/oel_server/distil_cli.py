@@ -102,9 +102,9 @@ def _of_round(ours: Round) -> list[Item]:
 
 
 def _check_writable(items: Sequence[Item], asked: Asked) -> None:
-    from oel_server.learner import AnswerItem
+    from oel_server.learner.items import unanswered
 
-    missing = sum(isinstance(item, AnswerItem) and item.answer is None for item in items)
+    missing = unanswered(items)
     if missing and asked.shard:
         raise ConfigError(
             f"{missing} items of {asked.items} have no answer, and --shard is for models that no process can run "

@@ -99,9 +99,9 @@ def master_of(job: Job) -> Master:
 def ours(job: Job, exchange: Exchange) -> None:
     """A step as in `distil`, the scoring of its items by the teacher included; with the answers if asked for."""
     master, device = master_of(job), torch.device(job["device"])
-    # The end of the turn is one of the answer's tokens.
-    tokens = job["answer_tokens"] - 1
-    config = DistilConfig(batch_states=len(job["items"]), rank=job["rank"], answer_tokens=tokens)
+    config = DistilConfig(
+        batch_states=len(job["items"]), rank=job["rank"], answer_tokens=job["answer_tokens"]
+    )
     model, writing = master.model, never_ending(device) if job["rollout"] else {}
     exchange(ready(device))
     with on_device(model, device), own_attention(model), recomputing(model, job["checkpointing"]):

@@ -70,18 +70,14 @@ def side(job: dict[str, Any], folder: Path) -> Iterator[Side]:
 
 def seconds(reading: Figures) -> float:
     """A step of either side, all that belongs to it included."""
-    return (
-        reading["step"]
-        if "step" in reading
-        else sum(reading.get(x, 0.0) for x in ("rollout", "teacher", "student"))
-    )
+    return reading["step"] if "step" in reading else reading["teacher"] + reading["student"]
 
 
 def compared(found: dict[str, list[Figures]]) -> dict[str, Any]:
     """Both sides' medians, all but the first reading, which warms up and gives the loss; ratios are TRL over ours.
 
-    `reused` is the ratio to our student's step alone: a round scores an item by the teacher once and meets it
-    several times.
+    `reused` is the ratio to our student's step alone, in which answers that it writes are scored too: a round
+    scores any other item by the teacher once and meets it several times.
     """
     ours, theirs = found["ours"], found["trl"]
     pairs = list(zip(ours[1:], theirs[1:], strict=True))

@@ -12,12 +12,13 @@ in each repetition both do one step, in alternating order. Compared are medians 
 - `rollout`: the same with the answers written in the step by the student.
 
 Without answers each level has a goal of its own. With them it is that of `together`: a step of the choice level and
-one of the token level in a row. For the token level alone it is told, not judged: on two CPU cores the products of
-such a step would have to take less time than its arithmetic needs to be three times as fast (docs/lab-log.md).
+one of the token level in a row. For the token level alone the ratio is told, not judged: to be three times as fast
+on two CPU cores, such a step would have to take hardly longer than its products alone (docs/lab-log.md).
 
-Our time holds the teacher's scoring of the step's items, although a round scores an item once and meets it several
-times; `reused` beside each ratio is that of the students' steps alone. Memory is the peak since the model was
-loaded, read from the kernel. The loss of the first step must agree to `LOSS_TOLERANCE`.
+Our time holds the teacher's scoring of the step's items, although a round scores an item once and meets it
+several times, unless it is answered anew; `reused` beside each ratio is that of the students' steps alone.
+Memory is the peak since the model was loaded, read from the kernel. The loss of the first step must agree to
+`LOSS_TOLERANCE`.
 
 `SMALL=1` is a smoke run on a tiny model, judged by the losses only. `SEED`, `THREADS`, `REPEATS`.
 """

@@ -72,7 +72,7 @@ def test_answers_that_a_file_lacks_are_written_while_it_is_learnt(run_oel, serve
     command = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--answer-tokens")
     found = json.loads(run_oel(*command, 5, "--json"))
     assert (found["items"], found["taught"]) == (4, 4)
-    # What was learnt hangs on how long answers may be, so with another length it is another run.
+    # What was learnt hangs on how long the student's answers may be, so with another length it is another run.
     assert "is of another run" in run_oel(*command, 4, code=StateError.exit_code)
 
 

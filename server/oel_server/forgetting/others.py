@@ -42,7 +42,8 @@ def other_environments(
     """
     known = [open_environment(spec, say) for spec in specs]
     strange = OUTSIDE if any(spec.startswith("textworld:") for spec in specs) else ()
-    families = {environment.family for environment in known}
+    # Devices may share situations of a family that the server cannot play.
+    families = {*taught, *(environment.family for environment in known)}
     outside = [e for spec in strange if (e := open_environment(spec, say)).family not in families]
     return [e for e in known if e.family not in taught] + outside[:1]
 

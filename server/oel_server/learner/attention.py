@@ -20,7 +20,7 @@ class Attends(Protocol):
     def attend(
         self, layer: int, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """(B, T, H, D): what T queries of each of B rows take from the values; layers ask in their order.
+        """(B, T, H, D): what T queries of each of B rows take from the values.
 
         Args:
             window: tokens that a query sees, itself included; None for all.

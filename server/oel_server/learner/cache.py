@@ -22,7 +22,7 @@ class Cache:
         self._depth_B1 = prefixes.lengths_B1
         self._depths_BL = torch.nn.functional.pad(prefixes.depths_BP, (0, room), value=PAD)
         self._layers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        for layer in prefixes.read:
+        for layer in prefixes.layers:
             keys, values, shift = (x.detach() for x in prefixes.seen(layer))
             wide = (0, 0, 0, room)
             columns = torch.nn.functional.pad(keys, wide).mT.contiguous()

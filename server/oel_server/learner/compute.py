@@ -34,7 +34,7 @@ def bf16_products(device: torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Iterator[None]:
+def cast_once(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Within it, what autocast would cast to bf16 again and again is cast once: frozen weights and shared inputs.
 
     The linear layers, the head among them, hold bf16 weights; the norms before layers that share an input give it
@@ -42,22 +42,15 @@ def cast_once(model: PreTrainedModel, device: torch.device | None = None) -> Ite
     among them. A model that is moved to a GPU within it takes half the room there: its masters stay where they are.
 
     Args:
-        device: where the model will compute; where it is now if None.
+        device: where the model will compute.
     """
-    device = device or model.device
     layers = [
         module
         for module in model.modules()
         if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad
     ]
     masters = [layer.weight for layer in layers]
-    # A norm with a forward pass of its own is that of a context around this one.
-    norms = [
-        norm
-        for block in model.base_model.layers
-        for norm in _feeding(block)
-        if _is_fast(device) and "forward" not in vars(norm)
-    ]
+    norms = [norm for block in model.base_model.layers for norm in _feeding(block) if _is_fast(device)]
     try:
         if _is_fast(device):
             for layer in layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oel_server.learner.compute import DeviceName
@@ -50,6 +51,11 @@ class AnswerItem:
 
 
 Item = ChoiceItem | AnswerItem
+
+
+def unanswered(items: Sequence[Item]) -> int:
+    """How many items are questions: answers without their text."""
+    return sum(isinstance(item, AnswerItem) and item.answer is None for item in items)
 
 
 NOT_LEARNT_FROM = ("gap_items", "checkpoint_every", "threads", "device", "recompute", "shard")
@@ -116,7 +122,8 @@ class DistilResult:
     seconds: float
     """Wall time of this call."""
     gap_before: float
-    """Mean KL(student || teacher) in nats over the measured items, all of which carry a lesson."""
+    """Mean KL(student || teacher) in nats over the measured items, all of which carry a lesson; of questions over
+    answers that the round-start model wrote before the first step."""
     gap_after: float
     groups: dict[str, Gap]
     """The same for each group among the measured items."""

@@ -42,7 +42,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class JustAnswered:
     """Questions of a batch and what the student saw of their prompts as it answered, with its gradient."""
 
     places: tuple[int, ...]
@@ -53,8 +53,8 @@ class Answered:
 class Objective:
     """The losses of items under a model that is being trained, against what it was when this was made.
 
-    The teacher is never run again: of a choice its log-probs are kept, of an answer its last hidden states
-    (a few KB a token, where logits would be hundreds), from which the frozen LM head gives the logits anew.
+    But for questions the teacher is never run again: of a choice its log-probs are kept, of an answer its last
+    hidden states (a few KB a token, where logits would be hundreds), of which the frozen LM head makes logits.
     """
 
     model: PreTrainedModel
@@ -70,8 +70,7 @@ class Objective:
     top_k: int
     answer_tokens: int
     seed: int
-    read: Answered | None = None
-    """Set by `answered`."""
+    just_answered: JustAnswered | None = None
     forward: bool = False
     """The other direction of a choice's KL (`DistilConfig.forward`)."""
     temperature: float = 1.0
@@ -127,7 +126,7 @@ class Objective:
             self,
             students={**self.students, **{k: ChoiceState(asked[k].student, x) for k, x in ended.items()}},
             teachers={**self.teachers, **dict(zip(asked, teachers, strict=True))},
-            read=Answered(tuple(asked), prefixes) if torch.is_grad_enabled() else None,
+            just_answered=JustAnswered(tuple(asked), prefixes) if torch.is_grad_enabled() else None,
         )
 
     def kinds(self, batch: Sequence[int]) -> list[list[int]]:
@@ -167,10 +166,11 @@ class Objective:
     def _hidden(self, batch: Sequence[int]) -> dict[int, Tensor]:
         """(tokens, hidden) of each answer."""
         found: dict[int, Tensor] = {}
-        if self.read:
-            answers = [self.students[k].choices[0] for k in self.read.places]
-            hidden = answer_states_after(self.model, self.read.prefixes, answers)
-            found |= zip(self.read.places, hidden, strict=True)
+        if self.just_answered:
+            places = self.just_answered.places
+            answers = [self.students[k].choices[0] for k in places]
+            hidden = answer_states_after(self.model, self.just_answered.prefixes, answers)
+            found |= zip(places, hidden, strict=True)
         rest = [k for k in batch if k not in found]
         if rest:
             found |= zip(rest, answer_states(self.model, [self.students[k] for k in rest]), strict=True)

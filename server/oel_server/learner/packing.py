@@ -18,7 +18,7 @@ from torch import Tensor
 
 from oel_server.learner.attention import own_attention
 from oel_server.learner.compute import bf16_products
-from oel_server.learner.row_attention import Hidden, Read, View
+from oel_server.learner.row_attention import Hidden, RowAttention, Seen, View
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -169,20 +169,20 @@ def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list
 
 def read_prompts(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]]
-) -> tuple[Tensor, Read, list[Tensor]]:
+) -> tuple[Tensor, Seen, list[Tensor]]:
     """Read prompts, none without tokens, so that something may be written after each.
 
     Returns: (prompts, hidden): the last hidden state at each one's end; what each layer saw of the row that they
     stand in; where each prompt's tokens stand there.
     """
     # What is predicted after a prompt does not matter here, so any token may stand for it.
-    packed, read = pack([ChoiceState(tuple(prompt), ((0,),)) for prompt in prompts]), Read()
-    ends_PD = _read(model, packed, read)[packed.source_S.to(model.device)]
-    return ends_PD, read, [view.places_L.to(model.device) for view in packed.views]
+    packed, seen = pack([ChoiceState(tuple(prompt), ((0,),)) for prompt in prompts]), Seen()
+    ends_PD = _read(model, packed, seen).index_select(0, packed.source_S.to(model.device))
+    return ends_PD, seen, [view.places_L.to(model.device) for view in packed.views]
 
 
-def _read(model: PreTrainedModel, packed: Packed, read: Read | None = None) -> Tensor:
-    """(R, hidden): the last hidden states at the positions that are read; fills `read` if given."""
+def _read(model: PreTrainedModel, packed: Packed, seen: Seen | None = None) -> Tensor:
+    """(R, hidden): the last hidden states at the positions that are read; fills `seen` if given."""
     device = model.device
     positions_N = packed.positions_N.to(device)
     views = [View(view.places_L.to(device), view.hidden_LL.to(device)) for view in packed.views]
@@ -190,7 +190,7 @@ def _read(model: PreTrainedModel, packed: Packed, read: Read | None = None) -> T
         hidden_ND = model.base_model(
             input_ids=packed.tokens_N[None].to(device),
             position_ids=positions_N[None],
-            attends=Hidden.of(views, positions_N, read),
+            attends=RowAttention(Hidden.of(views, positions_N), seen),
             use_cache=False,
         ).last_hidden_state[0]
     found: Tensor = hidden_ND[packed.read_R.to(device)]

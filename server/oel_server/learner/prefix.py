@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oel_server.learner.attention import own_attention
 from oel_server.learner.packing import read_prompts
-from oel_server.learner.row_attention import Read
+from oel_server.learner.row_attention import Seen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,8 +30,8 @@ class Prefixes:
 
     ends_BD: Tensor
     """The last hidden state at each one's end."""
-    read: Read
-    """What every layer saw of the row."""
+    layers: Seen
+    """What each saw of the row."""
     places_BP: Tensor
     """Where a prompt's tokens stand in the row; the row's first for padding behind a shorter prompt."""
     lengths_B1: Tensor
@@ -44,7 +44,7 @@ class Prefixes:
 
     def seen(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Keys less a shift and values of a layer, (B, K, P, D), and the shift, (K, 1, D)."""
-        k_NKD, v_NKD, shift_KD = self.read[layer]
+        k_NKD, v_NKD, shift_KD = self.layers[layer]
         return self._laid(k_NKD), self._laid(v_NKD), shift_KD[:, None]
 
     def _laid(self, x_NKD: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ class Prefixes:
 
 def read_prefixes(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefixes:
     """Read prompts; differentiable. Raises: ValueError for a prompt without tokens."""
-    ends_BD, read, places = read_prompts(model, prompts)
+    ends_BD, layers, places = read_prompts(model, prompts)
     places_BP = torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
     lengths_B1 = torch.tensor([[len(prompt)] for prompt in prompts], device=model.device)
-    return Prefixes(ends_BD, read, places_BP, lengths_B1)
+    return Prefixes(ends_BD, layers, places_BP, lengths_B1)
 
 
 def answer_states_after(

@@ -1,7 +1,8 @@
 """Several processes that train as one: each takes a share of every batch, and their gradients are added up.
 
 `accelerate launch` (or torchrun) starts them, one a GPU, or several on CPUs through gloo. A step's sum of losses
-is the same however many share it, so the weights are those of one process but for rounding.
+is the same however many share it, so the weights are those of one process but for rounding (which may also turn a
+token of an answer that is written in a step).
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ class Stack:
         return self.hidden_BLL.masked_fill(far_BLL, float("-inf"))
 
 
-Read = dict[int, tuple[Tensor, Tensor, Tensor]]
-"""Of each layer of a model what a row's N tokens were seen by: keys less a shift and values, (N, K, D), and the
-shift (K, D)."""
+Seen = dict[int, tuple[Tensor, Tensor, Tensor]]
+"""Of each layer of a model what it saw of a row's N tokens: keys less a shift and values, (N, K, D), and the shift,
+(K, D)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,11 @@ class Hidden:
     """What each token of a row of packed states may not look at."""
 
     stacks: Sequence[Stack]
-    read: Read | None = None
-    """Filled by a pass, for who wants to go on from there."""
     _kept: dict[Any, Any] = field(default_factory=dict)
     """What every layer asks for again."""
 
     @classmethod
-    def of(cls, views: Sequence[View], positions_N: Tensor, read: Read | None = None) -> Self:
+    def of(cls, views: Sequence[View], positions_N: Tensor) -> Self:
         """
         Args:
             views: the states, which together have every token of the row.
@@ -82,7 +80,7 @@ class Hidden:
             mine = [view for view in left if len(view.places_L) >= _ALIKE * longest]
             left = left[len(mine) :]
             stacks.append(_stack(mine, positions_N, taken_N))
-        return cls(stacks, read)
+        return cls(stacks)
 
     def masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
         """One (B, L, L) tensor a stack, see `Stack.within`."""
@@ -90,25 +88,6 @@ class Hidden:
             self._kept[window, dtype] = [stack.within(window).to(dtype) for stack in self.stacks]
         found: list[Tensor] = self._kept[window, dtype]
         return found
-
-    def attend(
-        self, layer: int, q_1HND: Tensor, k_1KND: Tensor, v_1KND: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """See `Attends`; of one row."""
-        q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (q_1HND, k_1KND, v_1KND))
-        # With one vector taken from all keys a query's scores shift alike: its probabilities and gradients stay.
-        # But the scores get smaller, and so does what bf16 rounds off them. Less the mean key, the loss is as near
-        # to float32's as with float32 scores (docs/lab-log.md); how it rounds depends on what else is in the row.
-        # Source: "smooth K" of SageAttention, arXiv 2410.02367.
-        mean_KD = k_NKD.detach().mean(0)
-        k_NKD = k_NKD - mean_KD
-        # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
-        q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
-        if self.read is not None:
-            # What is computed again for the gradient is the same once more.
-            self.read.setdefault(layer, (k_NKD, v_NKD, mean_KD))
-        attended = _fused if q_1HND.is_cuda else _by_blocks
-        return attended(q_NHD, k_NKD, v_NKD, scaling, self, window)[None]
 
     def rows(self, keys: int) -> tuple[list[Tensor], Tensor]:
         """Which of a row's (N * keys) each of a stack's (B * keys * L) is; which of all those answers for each."""
@@ -140,6 +119,35 @@ def _stack(views: Sequence[View], positions_N: Tensor, taken_N: Tensor) -> Stack
         hidden_BLL[b, :length, length:] = float("-inf")
         hidden_BLL[b, :length, :length] = view.hidden_LL
     return Stack(places_BL, answers_BL, positions_N[places_BL], hidden_BLL)
+
+
+@dataclass(frozen=True, eq=False)
+class RowAttention:
+    """See `Attends`; of one row."""
+
+    hidden: Hidden
+    seen: Seen | None = None
+    """Filled by a pass, for who wants to go on from there. Only here: what a layer's gradient holds, such as
+    `hidden`, must not hold the tensors of later layers, or none of them is ever freed."""
+
+    def attend(
+        self, layer: int, q_1HND: Tensor, k_1KND: Tensor, v_1KND: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """See `Attends`."""
+        q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (q_1HND, k_1KND, v_1KND))
+        # With one vector taken from all keys a query's scores shift alike: its probabilities and gradients stay.
+        # But the scores get smaller, and so does what bf16 rounds off them. Less the mean key, the loss is as near
+        # to float32's as with float32 scores (docs/lab-log.md); how it rounds depends on what else is in the row.
+        # Source: "smooth K" of SageAttention, arXiv 2410.02367.
+        mean_KD = k_NKD.detach().mean(0)
+        k_NKD = k_NKD - mean_KD
+        # Rotation leaves float32; the products would be cast anyway, so cast before anything is laid out anew.
+        q_NHD, k_NKD = (x.to(v_NKD.dtype) for x in (q_NHD, k_NKD))
+        if self.seen is not None:
+            # What is computed again for the gradient is the same once more.
+            self.seen.setdefault(layer, (k_NKD, v_NKD, mean_KD))
+        attended = _fused if q_1HND.is_cuda else _by_blocks
+        return attended(q_NHD, k_NKD, v_NKD, scaling, self.hidden, window)[None]
 
 
 def _by_blocks(

@@ -22,7 +22,7 @@ from oel_server.learner.attention import own_attention
 from oel_server.learner.checkpoint import Checkpoint, fingerprint
 from oel_server.learner.compute import on_device, pick_device, recomputing
 from oel_server.learner.focus import focused
-from oel_server.learner.items import NOT_LEARNT_FROM, DistilConfig, DistilResult, Gap, Item
+from oel_server.learner.items import NOT_LEARNT_FROM, DistilConfig, DistilResult, Gap, Item, unanswered
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
 from oel_server.learner.objective import Objective
@@ -47,16 +47,22 @@ def distil(
 ) -> DistilResult:
     """Teach the master's weights to play without the lessons as they play with them.
 
-    Teacher: the round-start weights (`master.model` as it is, cumulative update included), frozen, scored
-    once per item. Student: the same weights with a LoRA. With a checkpoint folder, an interrupted run goes
-    on where its last checkpoint stands and ends at the weights of an uninterrupted one (bit for bit on a
-    CPU with the same number of threads; a GPU adds in no fixed order). All of `processes` call it alike, and get
-    the same result; the first writes the checkpoint. With `shard` the master's model cannot run afterwards.
+    Teacher: the round-start weights (`master.model` as it is, cumulative update included), frozen; of an item
+    with its answer or choices scored once. Student: the same weights with a LoRA. With a checkpoint folder, an
+    interrupted run goes on where its last checkpoint stands and ends at the weights of an uninterrupted one
+    (bit for bit on a CPU with the same number of threads; a GPU adds in no fixed order). All of `processes`
+    call it alike, and get the same result; the first writes the checkpoint. With `shard` the master's model
+    cannot run afterwards.
 
     Raises: StateError if no item carries a lesson, the checkpoint is of another run, or a loss is not finite;
-        ConfigError for a device that is not there.
+        ConfigError for a device that is not there; ValueError for answers to be written by a model whose weights
+        are split: processes would wait for each other, as their answers are not equally long.
     """
     begun, model = time.monotonic(), master.model
+    if config.shard and unanswered(items):
+        raise ValueError(
+            f"{unanswered(items)} items have no answer, and weights that are split cannot write them"
+        )
     device = pick_device(config.device)
     items, weights = _weighted(items, config.retention)
     measured = _measured(items, config)
@@ -71,7 +77,7 @@ def distil(
     ):
         if config.shard and processes.count > 1:
             split_weights(model)
-        # Made before any adapter exists, so the teacher is the round-start state and nothing else.
+        # Made before any adapter exists, so all that is scored here is scored by the round-start state.
         with torch.no_grad():
             objective = Objective.of(master, items, config)
             for part in _parts(measured, config.batch_states):
@@ -242,7 +248,8 @@ def _by_group(items: Sequence[Item], before: dict[int, float], after: dict[int, 
 
 def _fingerprint(master: Master, items: Sequence[Item], config: DistilConfig) -> str:
     """Of all that the learnt weights depend on."""
-    settings = {name: value for name, value in asdict(config).items() if name not in NOT_LEARNT_FROM}
+    unused = (*NOT_LEARNT_FROM, *(() if unanswered(items) else ("answer_tokens",)))
+    settings = {name: value for name, value in asdict(config).items() if name not in unused}
     return fingerprint(master.digest(), [asdict(item) for item in items], settings)
 
 

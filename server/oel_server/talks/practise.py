@@ -102,7 +102,7 @@ def ask(
 
     A question has the same random numbers wherever it stands, and others each time that it is asked again.
     """
-    dice = seeds_of([question for _, question in asked], seed)
+    dice = _seeds_of([question for _, question in asked], seed)
     prompts = [talk_prompt(q, rules_for(topic, knowledge) if knowledge else ()) for topic, q in asked]
     answers: list[str] = []
     for start in range(0, len(prompts), AT_ONCE):
@@ -113,7 +113,7 @@ def ask(
     return [PracticeTalk(topic, q, answer) for (topic, q), answer in zip(asked, answers, strict=True)]
 
 
-def seeds_of(questions: Sequence[str], seed: int) -> list[int]:
+def _seeds_of(questions: Sequence[str], seed: int) -> list[int]:
     """A seed for the answer to each question: its own wherever it stands, another each time it is asked."""
     times, seeds = Counter[str](), []
     for question in questions:

@@ -14,6 +14,7 @@ COIN, COOK = "textworld:coin_collector?level=2", "textworld:cooking"
     [
         ((COIN, COOK), {"coin_collector", "cooking"}, ["treasure_hunter"]),
         ((COIN, COOK), {"cooking"}, ["coin_collector", "treasure_hunter"]),
+        ((COIN,), {"coin_collector", "treasure_hunter"}, ["simple"]),
         ((COIN, OUTSIDE[0]), {"coin_collector", "treasure_hunter"}, ["simple"]),
         ((COIN, *OUTSIDE), {"coin_collector", "treasure_hunter", "simple"}, []),
         (("scripted",), {"scripted"}, []),

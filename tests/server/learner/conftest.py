@@ -21,9 +21,6 @@ class LetterTokenizer:
         assert not add_special_tokens
         return SimpleNamespace(input_ids=[2 + ord(letter) % 62 for letter in text])
 
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        return " ".join(map(str, ids))
-
 
 def tiny_model(kind: str = "llama"):
     import transformers

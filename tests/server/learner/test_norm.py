@@ -36,7 +36,7 @@ def test_a_models_norms_give_what_they_gave_but_in_bf16_where_products_are(any_m
     norms = [block.input_layernorm for block in any_model.base_model.layers]
     x = torch.randn(1, 5, 32)
     before = [one(x) for one in norms]
-    with cast_once(any_model):
+    with cast_once(any_model, any_model.device):
         within = [one(x) for one in norms]
     for a, b in zip(before, within, strict=True):
         torch.testing.assert_close(b.float(), a, atol=1e-2, rtol=1e-2)
