@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
     """`model` with a fresh float32 LoRA (which changes nothing yet); without it again at the end."""
     from peft import LoraConfig, get_peft_model
     from peft.helpers import disable_input_dtype_casting
-    from peft.tuners.lora import LoraLayer
 
     # "all-linear" leaves out the LM head, and embeddings are not linear: tied or not, they stay as they are.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -37,9 +36,8 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
     try:
         # Autocast picks the precision of each product; peft would cast every input up to float32 first.
         with disable_input_dtype_casting(peft_model):
-            for module in peft_model.modules():
-                if isinstance(module, LoraLayer):
-                    _fuse(module)
+            for layer in _layers(model):
+                _fuse(layer)
             yield peft_model
     finally:
         peft_model.unload()
@@ -48,9 +46,7 @@ def lora(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Iterator
 @contextmanager
 def without_lora(model: PreTrainedModel) -> Iterator[None]:
     """Within it the model computes as if it had none of the LoRA that it may have."""
-    from peft.tuners.lora import LoraLayer
-
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers = _layers(model)
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -58,6 +54,50 @@ def without_lora(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+@contextmanager
+def lora_at_rest(model: PreTrainedModel) -> Iterator[None]:
+    """Within it no gradient goes to a LoRA that the model may have, nor does it change: it is scaled and cast once.
+
+    For who feeds a token a text at a time: there a layer's own product takes hardly longer than casting does. The
+    LoRA is not merged into the weights, as bf16 would round off most of what it has learnt.
+    """
+    layers = _layers(model)
+    moving = [layer.forward for layer in layers]
+    for layer in layers:
+        layer.forward = _at_rest(layer)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, moving, strict=True):
+            layer.forward = forward
+
+
+def _at_rest(layer: Any) -> Callable[[Tensor], Tensor]:
+    base = layer.base_layer
+    dtype = _product_dtype(base.weight)
+    down = (layer.lora_A[_NAME].weight.detach() * layer.scaling[_NAME]).to(dtype)
+    up = layer.lora_B[_NAME].weight.detach().to(dtype)
+
+    def forward(x: Tensor) -> Tensor:
+        wide: Tensor = torch.nn.functional.linear(x, base.weight, base.bias)
+        wide.flatten(0, -2).addmm_(x.flatten(0, -2).to(dtype) @ down.T, up.T)
+        return wide
+
+    return forward
+
+
+def _layers(model: PreTrainedModel) -> list[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """Of products with a weight: autocast's, if that is on."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def _fuse(layer: Any) -> None:
@@ -88,8 +128,7 @@ class _LoraProduct(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, base: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else base.dtype
+        dtype = _product_dtype(base)
         # Where the input comes in this precision already, layers that share it keep it once.
         x_ND, base, down, up = (tensor.to(dtype) for tensor in (x.flatten(0, -2), base, down, up))
         narrow_NR = (x_ND @ down.T).mul_(scale)

@@ -16,14 +16,14 @@ from oel_server.learner.compute import bf16_products
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig, Item
 from oel_server.learner.loss import choice_forward_kl, choice_reverse_kl, tempered, token_reverse_kl
 from oel_server.learner.master import Master
-from oel_server.learner.packing import (
-    ChoiceState,
+from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
+from oel_server.learner.prefix import (
+    Prefixes,
     answer_states,
-    choice_log_probs,
+    answer_states_after,
     hidden_answers,
-    score_states,
+    read_prefixes,
 )
-from oel_server.learner.prefix import Prefixes, answer_states_after, read_prefixes
 from oel_server.learner.rollout import write_answers
 
 if TYPE_CHECKING:

@@ -23,6 +23,9 @@ from oel_server.learner.row_attention import Hidden, RowAttention, Seen, View
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+BATCH_TOKENS = 4096
+"""Of states that are only scored, in one pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChoiceState:
@@ -143,7 +146,7 @@ def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> l
     Differentiable; the caller sets gradient and precision modes. The LM head runs only where it is read.
     """
     packed, device = pack(states), model.device
-    logits_RV = model.get_output_embeddings()(_read(model, packed))
+    logits_RV = model.get_output_embeddings()(read_row(model, packed))
     log_probs_RV = torch.log_softmax(logits_RV, -1, dtype=torch.float32)
     token_S = log_probs_RV[packed.source_S.to(device), packed.target_S.to(device)]
     choice_S = packed.choice_S.to(device)
@@ -151,37 +154,7 @@ def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> l
     return list(torch.split(total_C, list(packed.sizes)))
 
 
-def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
-    """Last hidden states from which each token of an answer is predicted: one (tokens, hidden) tensor a state.
-
-    Args:
-        states: of one choice each, the answer with its end-of-turn.
-    The LM head is left to the caller, who need not run it on all answers at once. Raises: ValueError for a
-    state of several choices.
-    """
-    if any(len(state.choices) != 1 for state in states):
-        raise ValueError("an answer stands alone: give states of one choice each")
-    packed, lengths = pack(states), [len(state.choices[0]) for state in states]
-    # Answers may share where they begin. index_select, as the gradient of indexing adds up in no fixed order.
-    read_SD = _read(model, packed).index_select(0, packed.source_S.to(model.device))
-    return list(torch.split(read_SD, lengths))
-
-
-def read_prompts(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]]
-) -> tuple[Tensor, Seen, list[Tensor]]:
-    """Read prompts, none without tokens, so that something may be written after each.
-
-    Returns: (prompts, hidden): the last hidden state at each one's end; what each layer saw of the row that they
-    stand in; where each prompt's tokens stand there.
-    """
-    # What is predicted after a prompt does not matter here, so any token may stand for it.
-    packed, seen = pack([ChoiceState(tuple(prompt), ((0,),)) for prompt in prompts]), Seen()
-    ends_PD = _read(model, packed, seen).index_select(0, packed.source_S.to(model.device))
-    return ends_PD, seen, [view.places_L.to(model.device) for view in packed.views]
-
-
-def _read(model: PreTrainedModel, packed: Packed, seen: Seen | None = None) -> Tensor:
+def read_row(model: PreTrainedModel, packed: Packed, seen: Seen | None = None) -> Tensor:
     """(R, hidden): the last hidden states at the positions that are read; fills `seen` if given."""
     device = model.device
     positions_N = packed.positions_N.to(device)
@@ -198,29 +171,23 @@ def _read(model: PreTrainedModel, packed: Packed, seen: Seen | None = None) -> T
 
 
 def score_states(
-    model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = 4096
+    model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = BATCH_TOKENS
 ) -> list[Tensor]:
-    """`choice_log_probs` of any number of states, on the CPU, without gradient, with bf16 products.
-
-    At most `batch_tokens` tokens in one pass (more only where one state alone is longer); bounds memory.
-    """
-    return _in_parts(choice_log_probs, model, states, batch_tokens)
-
-
-def hidden_answers(
-    model: PreTrainedModel, states: Sequence[ChoiceState], batch_tokens: int = 4096
-) -> list[Tensor]:
-    """`answer_states` in the same way."""
-    return _in_parts(answer_states, model, states, batch_tokens)
+    """`choice_log_probs` by `in_parts`."""
+    return in_parts(choice_log_probs, model, states, batch_tokens)
 
 
 @torch.no_grad()
-def _in_parts(
+def in_parts(
     read: Callable[[PreTrainedModel, Sequence[ChoiceState]], list[Tensor]],
     model: PreTrainedModel,
     states: Sequence[ChoiceState],
     batch_tokens: int,
 ) -> list[Tensor]:
+    """What `read` gives for any number of states, on the CPU, without gradient, with bf16 products.
+
+    At most `batch_tokens` tokens in one pass (more only where one state alone is longer); bounds memory.
+    """
     found: list[Tensor] = []
     first = 0
     while first < len(states):

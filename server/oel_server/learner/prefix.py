@@ -1,12 +1,14 @@
-"""Prompts that are read once and go on: with answers that are written to them, and then with those to learn from.
+"""Prompts and what follows them apart: all of a prompt but its last token is read as part of a packed row.
 
-A student that answers and then learns from its answer needs what every layer saw of the prompt twice. It is read
-once, as a packed row (see `packing`), with its gradient; an answer's own tokens come as a pass of their own.
+A student that answers and then learns from its answer needs what every layer saw of the prompt twice, so it is read
+once, with its gradient. And of a prompt only keys and values are needed, so the last block's MLP is left out; a
+prompt's last token, from which the answer's first is predicted, comes with the answer in a pass of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from oel_server.learner.attention import own_attention
-from oel_server.learner.packing import read_prompts
+from oel_server.learner.packing import BATCH_TOKENS, ChoiceState, in_parts, pack, read_row
 from oel_server.learner.row_attention import Seen
 
 if TYPE_CHECKING:
@@ -26,10 +28,10 @@ PAD = 2**62
 
 @dataclass(frozen=True, eq=False)
 class Prefixes:
-    """B prompts in a row, of at most P tokens."""
+    """All tokens but the last of B prompts, at most P each, in a row."""
 
-    ends_BD: Tensor
-    """The last hidden state at each one's end."""
+    lasts: tuple[int, ...]
+    """The prompts' last tokens, which are fed with what follows."""
     layers: Seen
     """What each saw of the row."""
     places_BP: Tensor
@@ -38,7 +40,7 @@ class Prefixes:
 
     @property
     def depths_BP(self) -> Tensor:
-        """Of each token in its prompt; `PAD` for padding."""
+        """A token's place in its prompt; `PAD` for padding."""
         depths_P = torch.arange(self.places_BP.shape[1], device=self.places_BP.device)
         return torch.where(depths_P < self.lengths_B1, depths_P, PAD)
 
@@ -55,27 +57,61 @@ class Prefixes:
 
 def read_prefixes(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefixes:
     """Read prompts; differentiable. Raises: ValueError for a prompt without tokens."""
-    ends_BD, layers, places = read_prompts(model, prompts)
-    places_BP = torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
-    lengths_B1 = torch.tensor([[len(prompt)] for prompt in prompts], device=model.device)
-    return Prefixes(ends_BD, layers, places_BP, lengths_B1)
+    if not all(prompts):
+        raise ValueError("a prompt has no tokens: there is nothing to go on from")
+    # Of a prompt of one token nothing is read: what stands in the row for it nobody looks at.
+    before = [tuple(prompt[:-1]) or (0,) for prompt in prompts]
+    # What is predicted after it does not matter here, so any token may stand for it.
+    packed, seen = pack([ChoiceState(tokens, ((0,),)) for tokens in before]), Seen()
+    with _left_out(model.base_model.layers[-1].mlp):
+        read_row(model, packed, seen)
+    places = [view.places_L.to(model.device) for view in packed.views]
+    lengths_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=model.device)
+    lasts = tuple(prompt[-1] for prompt in prompts)
+    return Prefixes(lasts, seen, torch.nn.utils.rnn.pad_sequence(places, batch_first=True), lengths_B1)
+
+
+@contextmanager
+def _left_out(mlp: torch.nn.Module) -> Iterator[None]:
+    """Within it an MLP gives back what it is given."""
+    mlp.forward = lambda x: x
+    try:
+        yield
+    finally:
+        del mlp.forward
+
+
+def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
+    """Last hidden states from which each token of an answer is predicted: one (tokens, hidden) tensor a state.
+
+    Args:
+        states: of one choice each, the answer with its end-of-turn.
+    Differentiable; the caller sets gradient and precision modes. The LM head is left to the caller, who need not
+    run it on all answers at once. Raises: ValueError for a state of several choices.
+    """
+    if any(len(state.choices) != 1 for state in states):
+        raise ValueError("an answer stands alone: give states of one choice each")
+    prefixes = read_prefixes(model, [state.prompt for state in states])
+    return answer_states_after(model, prefixes, [state.choices[0] for state in states])
 
 
 def answer_states_after(
     model: PreTrainedModel, prefixes: Prefixes, answers: Sequence[Sequence[int]]
 ) -> list[Tensor]:
-    """What `packing.answer_states` gives for these prompts and answers, of which the prompts are read already."""
-    fed = [torch.tensor(answer[:-1], dtype=torch.long, device=model.device) for answer in answers]
-    fed_BA = torch.nn.utils.rnn.pad_sequence(fed, batch_first=True)
+    """`answer_states` of these answers to prompts that are read already."""
+    fed = [torch.tensor([last, *one[:-1]]) for last, one in zip(prefixes.lasts, answers, strict=True)]
+    fed_BA = torch.nn.utils.rnn.pad_sequence(fed, batch_first=True).to(model.device)
     after = _After.of(prefixes, fed_BA.shape[1])
-    ends_BD = prefixes.ends_BD
-    if not fed_BA.shape[1]:
-        return list(ends_BD[:, None])
     with own_attention(model):
         hidden_BAD = model.base_model(
             input_ids=fed_BA, position_ids=after.depths_BA, attends=after, use_cache=False
         ).last_hidden_state
-    return [torch.cat([ends_BD[b, None], hidden_BAD[b, : len(one)]]) for b, one in enumerate(fed)]
+    return [hidden_BAD[b, : len(one)] for b, one in enumerate(answers)]
+
+
+def hidden_answers(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
+    """`answer_states` by `in_parts`, twice as many at once as where there are logits as well."""
+    return in_parts(answer_states, model, states, 2 * BATCH_TOKENS)
 
 
 def hidden_between(at_BT: Tensor, keys_BL: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:

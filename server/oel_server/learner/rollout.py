@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oel_server.learner.adapter import lora_at_rest
 from oel_server.learner.attention import own_attention
 from oel_server.learner.cache import Cache
 from oel_server.learner.compute import bf16_products
@@ -37,25 +38,24 @@ def write_answers(
         end: the token that ends an answer.
     Raises: ValueError for another number of dice.
     """
-    if len(dice) != len(prefixes.ends_BD):
+    if len(dice) != len(prefixes.lasts):
         raise ValueError(
-            f"{len(prefixes.ends_BD)} prompts and {len(dice)} dice: expected one of these a prompt"
+            f"{len(prefixes.lasts)} prompts and {len(dice)} dice: expected one of these a prompt"
         )
     answers: list[list[int]] = [[] for _ in dice]
-    cache, going, hidden_BD = Cache(prefixes, max_tokens), list(range(len(dice))), prefixes.ends_BD
-    with bf16_products(model.device):
-        for count in range(1, max_tokens + 1):
-            logits_BV = model.get_output_embeddings()(hidden_BD)
-            tokens = _drawn(logits_BV.double(), temperature, [dice[k] for k in going])
-            rows = [row for row, token in enumerate(tokens) if token != end]
-            for row in rows:
-                answers[going[row]].append(tokens[row])
-            if not rows or count == max_tokens:
+    cache, fed, going = Cache(prefixes, max_tokens), prefixes.lasts, list(range(len(dice)))
+    with bf16_products(model.device), lora_at_rest(model):
+        for _ in range(max_tokens):
+            logits_BV = model.get_output_embeddings()(_fed(model, cache, fed))
+            drawn = _drawn(logits_BV.double(), temperature, [dice[k] for k in going])
+            rows = [row for row, token in enumerate(drawn) if token != end]
+            if not rows:
                 break
             if len(rows) < len(going):
                 cache.keep(rows)
-            going = [going[row] for row in rows]
-            hidden_BD = _fed(model, cache, [tokens[row] for row in rows])
+            fed, going = tuple(drawn[row] for row in rows), [going[row] for row in rows]
+            for k, token in zip(going, fed, strict=True):
+                answers[k].append(token)
     return answers
 
 

@@ -63,14 +63,6 @@ def test_what_states_begin_with_in_common_stands_in_the_row_once():
     assert len(packed.tokens_N) == len(every)
 
 
-def test_answers_to_one_prompt_are_read_each_for_itself(any_model):
-    answers = [ChoiceState((5, 6, 7), (answer,)) for answer in ((9, 10, 1), (9, 10, 11, 1), (12, 1))]
-    found = packing.answer_states(any_model, answers)
-    for state, states_TD in zip(answers, found, strict=True):
-        (alone_TD,) = packing.answer_states(any_model, [state])
-        torch.testing.assert_close(states_TD, alone_TD, atol=2e-5, rtol=1e-5)
-
-
 def test_attention_in_blocks_gives_the_values_and_gradients_of_one_block(any_model, monkeypatch):
     def found() -> list[torch.Tensor]:
         any_model.zero_grad()

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from oel_server.learner import compute
+from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.master import Master, load_master
-from oel_server.learner.prefix import read_prefixes
+from oel_server.learner.packing import ChoiceState
+from oel_server.learner.prefix import answer_states, read_prefixes
 from oel_server.learner.rollout import write_answers
 from oel_shared.llama import LlamaModel
 from oel_shared.model import Message
@@ -70,6 +72,22 @@ def test_the_end_of_an_answer_ends_its_own_row_only(make_master, monkeypatch):
 
 def test_no_room_is_an_empty_answer(make_master):
     assert answers(make_master(), ["a", "b"], 0, 1.0, [0, 1]) == [[], []]
+
+
+def test_a_lora_counts_for_what_is_written_and_is_back_for_the_gradient(make_master):
+    master = make_master()
+    plain = answers(master, PROMPTS, 8, 0.0, SEEDS)
+    with lora(master.model, rank=4, alpha=8, seed=0) as student:
+        for name, weight in trained(student).items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+        written = answers(master, PROMPTS, 8, 0.0, SEEDS)
+        merged = make_master(as_update(student))
+        hidden = answer_states(master.model, [ChoiceState((5, 6), ((7, 1),))])
+        hidden[0].sum().backward()
+        assert all(weight.grad is not None for weight in trained(student).values())
+    assert written == answers(merged, PROMPTS, 8, 0.0, SEEDS) != plain
+    assert answers(master, PROMPTS, 8, 0.0, SEEDS) == plain
 
 
 def test_missing_dice_are_refused(make_master):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from oel_server.learner import adapter, compute, prefix
+from oel_server.learner import adapter, compute, objective
 from oel_server.learner.compute import cast_once
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.loss import choice_reverse_kl
 from oel_server.learner.objective import Objective
-from oel_server.learner.packing import ChoiceState, answer_states, choice_log_probs, score_states
-from oel_server.learner.prefix import read_prefixes
+from oel_server.learner.packing import ChoiceState, choice_log_probs, score_states
+from oel_server.learner.prefix import answer_states, read_prefixes
 from oel_server.learner.rollout import write_answers
 from oel_server.learner.train import _batch, distil, learning_rate
 from oel_server.learner.update import Update
@@ -116,14 +116,14 @@ def test_a_question_is_answered_anew_by_the_student_each_time_that_a_step_meets_
 def test_a_step_keeps_nothing_of_what_was_seen_of_the_prompts(make_master, monkeypatch):
     """Its attention's gradient once held on to all layers, in a ring that Python cannot see: 100 MB a step."""
     seen: list[weakref.ref] = []
-    real = prefix.read_prompts
+    real = objective.read_prefixes
 
-    def read_prompts(*asked):
+    def read(*asked):
         found = real(*asked)
-        seen.extend(weakref.ref(x) for layer in found[1].values() for x in layer)
+        seen.extend(weakref.ref(x) for layer in found.layers.values() for x in layer)
         return found
 
-    monkeypatch.setattr(prefix, "read_prompts", read_prompts)
+    monkeypatch.setattr(objective, "read_prefixes", read)
     question = AnswerItem("ask a:", "ask a, remember xyz:", None, "talk")
     distil(make_master(), [question], replace(CONFIG, steps=3, batch_states=1, answer_tokens=3))
     gc.collect()
