@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -77,15 +77,22 @@ class Objective:
     """Of choices, which keeps gradients as large as at 1 (`DistilConfig.temperature`)."""
 
     @classmethod
-    def of(cls, master: Master, items: Sequence[Item], config: DistilConfig) -> Self:
-        """Score all items that are no questions with their lessons, by the model as it is now."""
+    def of(
+        cls, master: Master, items: Sequence[Item], config: DistilConfig, wanted: Iterable[int] | None = None
+    ) -> Self:
+        """Score items that are no questions with their lessons, by the model as it is now.
+
+        Args:
+            wanted: places of items that a loss will be asked for; None for all.
+        """
         is_answer = [isinstance(item, AnswerItem) for item in items]
-        whole = {k: x for k, item in enumerate(items) if (x := _candidates(item)) is not None}
+        places = range(len(items)) if wanted is None else wanted
+        whole = {k: x for k in places if (x := _candidates(items[k])) is not None}
         teachers: dict[int, Tensor] = {}
         for kind, score in ((False, score_states), (True, hidden_answers)):
-            places = [k for k in whole if is_answer[k] is kind]
-            taught = [master.encode(items[k].teacher, whole[k]) for k in places]
-            teachers |= zip(places, score(master.model, taught), strict=True)
+            mine = [k for k in whole if is_answer[k] is kind]
+            taught = [master.encode(items[k].teacher, whole[k]) for k in mine]
+            teachers |= zip(mine, score(master.model, taught), strict=True)
         return cls(
             model=master.model,
             students={k: master.encode(items[k].student, candidates) for k, candidates in whole.items()},
@@ -94,7 +101,7 @@ class Objective:
             questions={
                 k: Question(master.tokens(item.student), master.tokens(item.teacher))
                 for k, item in enumerate(items)
-                if k not in whole
+                if _candidates(item) is None
             },
             end=master.end,
             top_k=config.top_k,

@@ -79,7 +79,9 @@ def distil(
             split_weights(model)
         # Made before any adapter exists, so all that is scored here is scored by the round-start state.
         with torch.no_grad():
-            objective = Objective.of(master, items, config)
+            # A round often has more items than its steps meet.
+            wanted = None if config.focus != 1 else sorted({*measured, *_met(len(items), config)})
+            objective = Objective.of(master, items, config, wanted)
             for part in _parts(measured, config.batch_states):
                 objective = objective.answered(part, time=0)
         before = _gaps(objective, measured, config.batch_states)
@@ -184,6 +186,11 @@ def _batch(items: int, step: int, config: DistilConfig) -> list[int]:
     orders = {epoch: _order(items, config.seed, epoch) for epoch in {n // items for n in at}}
     # An item that a step meets twice (at the seam of two epochs, or with few items) is scored once.
     return list(dict.fromkeys(orders[n // items][n % items] for n in at))
+
+
+def _met(items: int, config: DistilConfig) -> set[int]:
+    """The items that any step meets."""
+    return {k for step in range(config.steps) for k in _batch(items, step, config)}
 
 
 def _order(items: int, seed: int, epoch: int) -> list[int]:

@@ -151,6 +151,24 @@ def test_choices_and_answers_are_learnt_together(make_master):
     assert all(g.after < g.before for g in result.groups.values())
 
 
+def test_items_that_no_step_meets_and_nothing_measures_are_not_scored(make_master, monkeypatch):
+    scored: list[int] = []
+    real = objective.score_states
+
+    def score(model, states):
+        scored.append(len(states))
+        return real(model, states)
+
+    monkeypatch.setattr(objective, "score_states", score)
+    many = [*TAUGHT, *KEPT]
+    config = replace(CONFIG, steps=2, batch_states=2, gap_items=1)
+    result = distil(make_master(), many, config)
+    met = {k for step in range(2) for k in _batch(len(many), step, config)}
+    assert len(met) == 4
+    assert scored in ([4], [5]), "the one that is measured may be met too"
+    assert all(loss >= 0 for loss in result.losses)
+
+
 def test_base_plus_update_plays_closer_to_the_teacher_by_as_much_as_the_result_says(make_master):
     master = make_master()
     result = distil(master, TAUGHT, CONFIG)
