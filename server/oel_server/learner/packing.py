@@ -154,6 +154,14 @@ def choice_log_probs(model: PreTrainedModel, states: Sequence[ChoiceState]) -> l
     return list(torch.split(total_C, list(packed.sizes)))
 
 
+def answer_states_in_row(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:
+    """What `prefix.answer_states` gives, in one pass."""
+    packed, lengths = pack(states), [len(state.choices[0]) for state in states]
+    # Answers may share where they begin. index_select, as the gradient of indexing adds up in no fixed order.
+    read_SD = read_row(model, packed).index_select(0, packed.source_S.to(model.device))
+    return list(torch.split(read_SD, lengths))
+
+
 def read_row(model: PreTrainedModel, packed: Packed, seen: Seen | None = None) -> Tensor:
     """(R, hidden): the last hidden states at the positions that are read; fills `seen` if given."""
     device = model.device

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from oel_server.learner.attention import own_attention
-from oel_server.learner.packing import BATCH_TOKENS, ChoiceState, in_parts, pack, read_row
+from oel_server.learner.packing import (
+    BATCH_TOKENS,
+    ChoiceState,
+    answer_states_in_row,
+    in_parts,
+    pack,
+    read_row,
+)
+from oel_server.learner.processes import is_split
 from oel_server.learner.row_attention import Seen
 
 if TYPE_CHECKING:
@@ -91,6 +99,10 @@ def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list
     """
     if any(len(state.choices) != 1 for state in states):
         raise ValueError("an answer stands alone: give states of one choice each")
+    if is_split(model):
+        # To a prompt the gradient comes by keys and values, and FSDP, which watches what blocks give, would not
+        # have gathered the weights by then.
+        return answer_states_in_row(model, states)
     prefixes = read_prefixes(model, [state.prompt for state in states])
     return answer_states_after(model, prefixes, [state.choices[0] for state in states])
 

@@ -71,6 +71,13 @@ def joined(device: DeviceName) -> Processes:
     return Processes(state.process_index, state.num_processes)
 
 
+def is_split(model: PreTrainedModel) -> bool:
+    """Whether `split_weights` was called for a model."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(model.base_model.layers[0], FSDPModule)
+
+
 def split_weights(model: PreTrainedModel) -> None:
     """Keep a share of each block's frozen linear weights in each process, gathered when the block runs (FSDP).
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from oel_server.learner import prefix
-from oel_server.learner.packing import ChoiceState
+from oel_server.learner.packing import ChoiceState, answer_states_in_row
 from oel_server.learner.prefix import answer_states, answer_states_after, read_prefixes
 
 # They share where they begin; one is shorter than the others, one has a single token, two are the same.
@@ -39,6 +39,13 @@ def test_states_and_gradients_are_those_of_one_pass_a_state(any_model):
     assert [len(x) for x in found] == [len(answer) for answer in ANSWERS]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert found_slopes.keys() == expected_slopes.keys()
+    torch.testing.assert_close(found_slopes, expected_slopes, atol=2e-3, rtol=1e-3)
+
+
+def test_one_pass_gives_the_same(any_model):
+    expected, expected_slopes = slopes(any_model, answer_states(any_model, STATES))
+    found, found_slopes = slopes(any_model, answer_states_in_row(any_model, STATES))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found_slopes, expected_slopes, atol=2e-3, rtol=1e-3)
 
 
