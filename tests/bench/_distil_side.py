@@ -111,11 +111,8 @@ def ours(job: Job, exchange: Exchange) -> None:
 
 def our_step(master: Master, job: Job, config: DistilConfig) -> Figures:
     """One step of a new LoRA."""
-    kind, device, found = (
-        ChoiceItem if job["level"] == "choice" else AnswerItem,
-        master.model.device,
-        Figures(),
-    )
+    kind, device = ChoiceItem if job["level"] == "choice" else AnswerItem, master.model.device
+    found: Figures = {}
     written = {"answer": None} if job["rollout"] else {}
     items = [kind(group="bench", **(item | written)) for item in job["items"]]
     with timed(found, "teacher", device):
