@@ -41,6 +41,8 @@ def refusal(verdict: Json) -> str:
     lost = verdict.get("forgetting", {}).get("forgot", [])
     if lost:
         return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}"
+    if not verdict["looks"]:
+        return "gate: no state in which a lesson applies was held out of practice to judge the candidate on"
     return "gate: the candidate is not surely better than the current release"
 
 
@@ -55,7 +57,7 @@ def _judged(
     number, config, knowledge = round.folder.number, round.config, round.knowledge()
     alpha = judge.round_alpha(config.alpha, number)
     taught, own = set(knowledge.families), {game.family for game in games}
-    if not games:
+    if not config.environments:
         return _gate_unplayed(round, current, candidate, talks, alpha)
     plays = plays_of(games, config.seed + number)
     with progress("gate", 3 * len(plays)) as advance:
@@ -70,7 +72,7 @@ def _judged(
     unharmed = all(comparison.difference.high >= 0 for comparison in played.families.values())
     return nearer | {
         "families": played.as_json()["families"],
-        "looks": played.looks,
+        "looks": nearer["looks"] and played.looks,
         "released": nearer["released"] and unharmed,
     }
 
@@ -84,9 +86,11 @@ def _gate_unplayed(
 ) -> Json:
     """Is the candidate nearer to the teacher, in states held out and in answers to fresh questions?"""
     practice = replace(round.practice(), talks=Talks(screening=tuple(talks)))
+    if not screening.is_held_out(practice, round.knowledge()):
+        return {"families": {}, "looks": 0, "released": False, "standing": "unproven"}
     yardstick = screening.yardstick(current, practice, round.knowledge(), round.config.seed, gate=True)
     before, after = (yardstick.measure(model).kls for model in (current, candidate))
-    found = judge.gate_unplayed(before, after, alpha, round.config.seed)
+    found = judge.gate_unplayed(before, after, yardstick.origins, alpha, round.config.seed)
     return found | {"standing": "unproven"}
 
 

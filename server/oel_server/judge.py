@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,11 @@ def result_of(played: Played) -> Result:
 
 
 def gate_unplayed(
-    current: Sequence[float], candidate: Sequence[float], alpha: float, seed: int
+    current: Sequence[float],
+    candidate: Sequence[float],
+    origins: Sequence[Hashable],
+    alpha: float,
+    seed: int,
 ) -> dict[str, Any]:
     """The gate where the server has no environment: is the candidate nearer to the teacher than the current?
 
@@ -86,9 +90,10 @@ def gate_unplayed(
 
     Args:
         current, candidate: KL(player || teacher) in nats, one a state, the same states in the same order.
+        origins: the game or question of each state; states of one are not independent.
     """
     gains = [before - after for before, after in zip(current, candidate, strict=True)]
-    interval = paired(gains, range(len(gains)), seed)
+    interval = paired(gains, origins, seed)
     assert interval.p_value is not None
     return {
         "families": {},

@@ -9,6 +9,7 @@ from typing import Protocol
 from oel_server.talks.practise import NO_TALKS, Talks
 from oel_shared.environment import Environment, Game
 from oel_shared.environments.content import candidate_seed
+from oel_shared.errors import StateError
 from oel_shared.play import Play, Played, Policy, play
 from oel_shared.types import Split, State
 
@@ -73,8 +74,19 @@ class OwnGames:
 
 
 def fresh_games(environment: Environment, split: Split, round: int, count: int, seed: int) -> Sequence[Game]:
-    """Games of a split that no other round of this seed gets. Rounds count from 1."""
-    return environment.games(split, count * round, seed)[count * (round - 1) :]
+    """Games of a split that no other round of this seed gets: `count`, or what is left. Rounds count from 1.
+
+    Raises: StateError if none is left.
+    """
+    every = environment.games(split, count * round, seed)
+    fresh = every[count * (round - 1) :]
+    if not fresh:
+        raise StateError(
+            f"{environment.family} has {len(every)} {split} games, and rounds before round {round} used them up: "
+            "a round needs games that none before it had. Let the environment have more, or take it out of the "
+            "server's `environments`"
+        )
+    return fresh
 
 
 def plays_of(games: Sequence[Game], seed: int) -> tuple[Play, ...]:

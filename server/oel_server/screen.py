@@ -62,6 +62,11 @@ class Yardstick:
     states: Sequence[PracticePrompt]
     talks: Sequence[PracticeTalk]
 
+    @property
+    def origins(self) -> list[str]:
+        """The game of each state, then the question of each talk: what `Measured.kls` are of."""
+        return [state.game for state in self.states] + [talk.question for talk in self.talks]
+
     def measure(self, model: LanguageModel) -> Measured:
         """Ask it in every state and talk."""
         teacher, played = choices(self.current, self.states, self.knowledge), choices(model, self.states)
@@ -75,18 +80,24 @@ def yardstick(
 ) -> Yardstick:
     """Up to `MAX_STATES` states in which a lesson applies, and talks, that the learner did not see.
 
-    A practice too small to hold any out is screened on what was trained on; the gate's games are new anyway.
+    A practice too small to hold any out is screened on what was trained on; the gate never is.
 
     Args:
         gate: take other states than picking a file with the same seed does, as far as there are others.
-    Raises: StateError if no lesson applies in any practice state or talk.
+    Raises: StateError if no lesson applies in any practice state or talk; for the gate, in any held out.
     """
-    held, trained = practice.screening, practice.prompts
+    held, trained = practice.screening, () if gate else practice.prompts
     states = teacher_states(held, knowledge, seed, gate) or teacher_states(trained, knowledge, seed, gate)
     talks = taught_talks(practice.talks.screening, knowledge)
     if not states and not talks:
         raise StateError("no lesson applies in any practice state: practise on more games (practice_games)")
     return Yardstick(current, knowledge, states, talks)
+
+
+def is_held_out(practice: Practice, knowledge: Knowledge) -> bool:
+    """Whether a lesson applies in any state or talk that the learner did not see."""
+    states = teacher_states(practice.screening, knowledge, seed=0)
+    return bool(states or taught_talks(practice.talks.screening, knowledge))
 
 
 def teacher_states(

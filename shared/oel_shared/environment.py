@@ -78,5 +78,8 @@ class Environment(Protocol):
         ...
 
     def games(self, split: Split, count: int, seed: int) -> Sequence[Game]:
-        """`count` distinct games of a split. Splits are disjoint by content; same arguments, same games."""
+        """`count` distinct games of a split, fewer only if there are no more. Same arguments, same games.
+
+        Splits are disjoint by content.
+        """
         ...

@@ -37,7 +37,7 @@ def test_a_gate_that_played_all_its_games_did_not_give_up():
 
 
 def test_a_gate_without_games_has_one_look_and_gives_nothing_up():
-    found = judge.gate_unplayed([0.5] * 20, [0.9] * 20, ALPHA, seed=0) | {"standing": "unproven"}
+    found = judge.gate_unplayed([0.5] * 20, [0.9] * 20, range(20), ALPHA, seed=0) | {"standing": "unproven"}
     assert given_up_at(found) is None
 
 

@@ -235,17 +235,31 @@ def test_the_gate_tells_how_far_it_is():
     assert len(done) == 3 * 4 * verdict.looks
 
 
+def unplayed(current, candidate, origins=None, alpha=ALPHA):
+    return judge.gate_unplayed(current, candidate, origins or range(len(current)), alpha, seed=0)
+
+
 def test_without_games_what_is_nearer_to_the_teacher_in_state_after_state_passes():
-    found = judge.gate_unplayed([0.9] * 20, [0.5] * 20, ALPHA, seed=0)
+    found = unplayed([0.9] * 20, [0.5] * 20)
     assert found["released"]
     assert found["overall"]["difference"] == pytest.approx(0.4)
     assert (found["overall"]["current_kl"], found["overall"]["states"]) == (pytest.approx(0.9), 20)
 
 
 def test_without_games_what_is_nearer_only_here_and_there_does_not_pass():
-    assert not judge.gate_unplayed([0.9, 0.1] * 10, [0.1, 0.9] * 10, ALPHA, seed=0)["released"]
-    assert not judge.gate_unplayed([0.5] * 20, [0.5] * 20, ALPHA, seed=0)["released"]
-    assert not judge.gate_unplayed([0.9] * 3, [0.5] * 3, ALPHA, seed=0)["released"]  # too few to be sure
+    assert not unplayed([0.9, 0.1] * 10, [0.1, 0.9] * 10)["released"]
+    assert not unplayed([0.5] * 20, [0.5] * 20)["released"]
+    assert not unplayed([0.9] * 3, [0.5] * 3)["released"]  # too few to be sure
+
+
+def test_without_games_many_states_of_few_games_are_few():
+    assert not unplayed([0.9] * 20, [0.5] * 20, origins=[n // 10 for n in range(20)])["released"]
+
+
+def test_a_sure_gain_passes_in_a_late_round_too():
+    late = judge.round_alpha(ALPHA, 365)
+    assert judge.gate(coins(54, 1), bent(0), bent(3), late, seed=0).better
+    assert unplayed([0.9] * 30, [0.5] * 30, alpha=late)["released"]
 
 
 def test_a_comparison_pairs_the_same_plays():

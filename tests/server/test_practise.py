@@ -6,6 +6,7 @@ import pytest
 
 from oel_server.practise import PLAYS_PER_GAME, OwnGames, distinct_prompts, fresh_games, plays_of
 from oel_shared.environments import open_environment
+from oel_shared.errors import StateError
 from oel_shared.play import RandomLegal
 
 GAMES = 12
@@ -25,6 +26,22 @@ def test_every_round_gets_games_that_no_other_round_gets(environment):
     rounds = [{g.id for g in fresh_games(environment, "practice", r, GAMES, seed=5)} for r in range(1, 6)]
     assert all(len(ids) == GAMES for ids in rounds)
     assert not any(a & b for a, b in combinations(rounds, 2))
+
+
+class Small:
+    """Five games, and no more."""
+
+    family = "small"
+    public_words = frozenset[str]()
+
+    def games(self, split, count, seed):
+        return open_environment("scripted?rooms=4").games(split, min(count, 5), seed)
+
+
+def test_a_round_gets_what_games_are_left_and_where_none_are_a_line_says_so():
+    assert [len(fresh_games(Small(), "gate", number, 3, 0)) for number in (1, 2)] == [3, 2]
+    with pytest.raises(StateError, match="small has 5 gate games"):
+        fresh_games(Small(), "gate", 3, 3, 0)
 
 
 def test_practice_and_gate_share_no_game(environment):

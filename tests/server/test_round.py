@@ -196,7 +196,7 @@ class GivenPrompts:
             state = [
                 State("Open the chest.", f"Hall {n}.", ("look", "open chest")) for n in range(first, count)
             ]
-            return tuple(PracticePrompt("scripted", "written", one) for one in state)
+            return tuple(PracticePrompt("scripted", one.observation, one) for one in state)
 
         return Practice(plays=(), played=(), prompts=written(0, 9), screening=written(9, 20))
 

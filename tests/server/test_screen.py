@@ -121,6 +121,13 @@ def test_a_practice_that_holds_nothing_out_is_screened_on_what_it_trained_on():
     assert found.states == TAUGHT[:3]
 
 
+def test_a_gate_does_not_judge_on_what_was_trained_on():
+    assert not screen.is_held_out(practice(OTHER, TAUGHT), KNOWLEDGE)
+    assert screen.is_held_out(practice(TAUGHT[:1]), KNOWLEDGE)
+    with pytest.raises(StateError, match="no lesson applies"):
+        screen.yardstick(ScriptedModel(), practice(OTHER, TAUGHT), KNOWLEDGE, seed=0, gate=True)
+
+
 def test_where_no_lesson_applies_screening_says_so():
     with pytest.raises(StateError, match="no lesson applies"):
         screen.yardstick(ScriptedModel(), practice(OTHER), KNOWLEDGE, seed=0)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oel_shared.stats import (
     Interval,
@@ -66,31 +69,57 @@ def test_games_with_more_plays_weigh_more():
     assert bootstrap([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"], seed=0).mean == 0.75
 
 
-def test_few_games_are_flipped_exactly():
-    assert sign_flip_p([1.0] * 5, range(5), seed=0) == pytest.approx(1 / 32)
-    assert sign_flip_p([1.0, 2.0, 3.0, -1.0], range(4), seed=0) == pytest.approx(3 / 16)
-    assert sign_flip_p([-1.0] * 5, range(5), seed=0) == 1.0
+def test_all_flips_of_few_games_are_counted():
+    assert sign_flip_p([1.0] * 5, range(5)) == pytest.approx(1 / 32)
+    assert sign_flip_p([1.0, 2.0, 3.0, -1.0], range(4)) == pytest.approx(3 / 16)
+    assert sign_flip_p([-1.0] * 5, range(5)) == 1.0
+    assert sign_flip_p([1 / 3, 1 / 3, 1 / 3, -1.0], range(4)) == pytest.approx(9 / 16)
 
 
-def test_many_games_are_flipped_at_random_with_the_same_result():
+def brute_force(values: list[float]) -> float:
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(values))))
+    return float(np.mean(signs @ np.abs(values) >= sum(values) - 1e-9))
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.75, -1 / 3, 0.0, 0.2, 1 / 3, 0.5, 1.0]), min_size=1, max_size=10))
+def test_scores_are_counted_exactly(values):
+    assert sign_flip_p(values, range(len(values))) == pytest.approx(brute_force(values))
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=10))
+def test_other_values_are_rounded_so_that_p_gets_no_smaller(numbers):
+    values = [number / 20_011 for number in numbers]
+    assert sign_flip_p(values, range(len(values))) >= brute_force(values) - 1e-12
+
+
+def test_values_next_to_nothing_are_values():
+    assert sign_flip_p([1e-308], [0]) == 0.5
+
+
+def test_rounding_hardly_changes_p():
     values = list(np.random.default_rng(3).normal(0.5, 1.0, 14))
-    exact = sign_flip_p(values, range(14), seed=0)
-    # Two games that cancel out inside one cluster each change nothing but the way of counting.
-    drawn = sign_flip_p([*values, 1e-12, -1e-12], range(16), seed=0)
-    assert drawn == pytest.approx(exact, abs=0.01)
+    assert sign_flip_p(values, range(14)) == pytest.approx(brute_force(values), abs=0.001)
+
+
+def test_many_games_that_agree_give_a_p_that_no_number_of_draws_would():
+    assert sign_flip_p([1.0] * 54, range(54)) == pytest.approx(2.0**-54)
+    assert sign_flip_p([*[0.37] * 50, *[-0.81] * 4], range(54)) < 1e-7
+
+
+def test_large_values_cost_no_more_than_small_ones():
+    assert sign_flip_p([1e9, 3e9, -2e9], range(3)) == pytest.approx(4 / 8, abs=0.2)
 
 
 def test_no_difference_is_no_evidence():
-    assert sign_flip_p([0.0] * 20, range(20), seed=0) == 1.0
-    assert sign_flip_p([1.0, -1.0] * 10, np.repeat(range(10), 2).tolist(), seed=0) == 1.0
+    assert sign_flip_p([0.0] * 20, range(20)) == 1.0
+    assert sign_flip_p([1.0, -1.0] * 10, np.repeat(range(10), 2).tolist()) == 1.0
 
 
 def test_the_test_keeps_its_level_where_plays_of_a_game_agree():
     rng = np.random.default_rng(8)
     games = np.repeat(range(20), 4).tolist()
     rejected = sum(
-        sign_flip_p(np.repeat(rng.normal(0, 1, 20), 4).tolist(), games, seed=trial, resamples=400) <= 0.05
-        for trial in range(300)
+        sign_flip_p(np.repeat(rng.normal(0, 1, 20), 4).tolist(), games) <= 0.05 for _ in range(300)
     )
     assert rejected / 300 <= 0.08
 

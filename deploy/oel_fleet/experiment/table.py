@@ -159,8 +159,8 @@ def _line(model: str, plays: Mapping[Key, list[One]], key: Key) -> Json:
 
 
 def _figures(interval: Interval) -> Json:
-    found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "p": interval.p_value}
-    return {key: None if value is None else round(value, 5) for key, value in found.items()}
+    found: Json = {key: round(getattr(interval, key), 5) for key in ("mean", "low", "high")}
+    return found | {"p": None if interval.p_value is None else float(f"{interval.p_value:.3g}")}
 
 
 def _cells(line: Json) -> list[str]:
