@@ -22,7 +22,7 @@ from oel_server.practise import OwnGames, Practice, PracticeSource, fresh_games
 from oel_server.precheck import HARM
 from oel_server.records import load_practice
 from oel_server.shared_situations import SharedSituations, together
-from oel_server.stages import RoundFolder
+from oel_server.stages import RoundFolder, master_path
 from oel_shared import atomic, plugins, wire
 from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
@@ -79,7 +79,7 @@ class Context:
     @property
     def version(self) -> str:
         """What this round's release is called, if there is one."""
-        return f"r{self.folder.number}"
+        return self.folder.version
 
     @property
     def current(self) -> wire.Manifest | None:
@@ -116,8 +116,8 @@ class Context:
         return SharedSituations(batches, {environment.family for environment in self.environments})
 
     def master_path(self, version: str) -> Path:
-        """Where the cumulative float32 update of a release lies; a master, never shipped."""
-        return self.server / "masters" / f"{version}.safetensors"
+        """See `stages.master_path`."""
+        return master_path(self.server, version)
 
     def bytes_up(self) -> dict[str, int]:
         """What each node sent in this round."""
@@ -205,7 +205,9 @@ class Context:
 
     def announce(self, notice: wire.ReleaseNotice | None) -> int:
         """Tell the devices of a release, or only that their reports arrived; returns how many heard it."""
-        received = self.folder.expect("collect")["received"]
+        # Of earlier rounds too: a device that was away when its report was acknowledged sends it until it hears.
+        with closing(Inbox(self.server)) as inbox:
+            received = inbox.ids_up_to(self.folder.number)
         return self.transport.announce(self.folder.number, notice, received)
 
     def _open(self, model: Path, adapter: Path | None = None) -> RunningModel:

@@ -1,7 +1,7 @@
 """Erasure: what a device sent, or a lesson, leaves the server; releases that learnt it are retracted.
 
 A released file never changes, and devices may have it already. So it is named, devices get a newer one, and
-the next round starts from the newest release that has nothing of it.
+the next round starts from the newest release that has nothing of it. A round that has not ended begins again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from oel_server import releases
 from oel_server.inbox import Inbox
-from oel_server.stages import RoundFolder
+from oel_server.lock import alone
+from oel_server.stages import RoundFolder, master_path, open_round
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
@@ -37,13 +38,17 @@ class Erased:
 def erase_device(server: Path, node_id: str) -> Erased:
     """Remove all that a node ever sent; its reports are not taken again.
 
-    Raises: StateError if the server holds nothing of this node.
+    Raises: StateError if the server never held anything of this node, or a round is at work.
     """
-    with closing(Inbox(server)) as inbox:
-        first_round, lessons, reports = inbox.erase_node(node_id)
-    if not reports:
-        raise StateError(f"the server holds no report of node {node_id}: see `nodes` of `oel server status`")
-    return _retract(server, lessons, first_round, reports, f"node {node_id} was erased", node_id)
+    with alone(server), closing(Inbox(server)) as inbox:
+        held = [*inbox.report_ids(node_id), *inbox.situation_ids(node_id)]
+        if not held and not inbox.withdrawn_ids(node_id):
+            raise StateError(
+                f"the server holds no report of node {node_id}: see `nodes` of `oel server status`"
+            )
+        lessons, first_round = inbox.supported_by(node_id), inbox.first_round_of(node_id)
+        retracted = _retract(server, lessons, first_round, f"node {node_id} was erased", node_id)
+        return _erased(server, inbox.erase_node(node_id), lessons, retracted)
 
 
 def erase_lesson(server: Path, lesson_id: str) -> Erased:
@@ -51,29 +56,42 @@ def erase_lesson(server: Path, lesson_id: str) -> Erased:
 
     Devices that still hold it will report it again; so its id is kept, and refused.
 
-    Raises: StateError if no report names it.
+    Raises: StateError if no report ever named it, or a round is at work.
     """
-    with closing(Inbox(server)) as inbox:
-        reports = inbox.erase_lesson(lesson_id)
-    if not reports:
-        raise StateError(f"no report names lesson {lesson_id}: see {server / 'knowledge.json'}")
-    for file in (server / "knowledge.json", *sorted((server / "rounds").glob("*/*.json"))):
-        if file.exists():
-            _rewrite(file, lesson_id)
-    return _retract(server, {lesson_id}, 1, reports, f"lesson {lesson_id} was erased")
+    with alone(server), closing(Inbox(server)) as inbox:
+        if not inbox.names(lesson_id) and lesson_id not in inbox.erased():
+            raise StateError(f"no report names lesson {lesson_id}: see {server / 'knowledge.json'}")
+        retracted = _retract(server, {lesson_id}, 1, f"lesson {lesson_id} was erased")
+        for file in (server / "knowledge.json", *sorted((server / "rounds").glob("*/*.json"))):
+            if file.exists():
+                _rewrite(file, lesson_id)
+        return _erased(server, inbox.erase_lesson(lesson_id), {lesson_id}, retracted)
+
+
+def _erased(server: Path, reports: int, lessons: Collection[str], retracted: Collection[str]) -> Erased:
+    newest = releases.newest(server)
+    return Erased(reports, tuple(sorted(lessons)), tuple(retracted), newest.version if newest else "base")
 
 
 def _retract(
-    server: Path, lessons: Collection[str], first_round: int, reports: int, reason: str, node_id: str = ""
-) -> Erased:
+    server: Path, lessons: Collection[str], first_round: int, reason: str, node_id: str = ""
+) -> list[str]:
+    """Retract what learnt from it and begin the open round again; returns the versions.
+
+    To be called before anything is deleted: what is retracted is found by what devices sent, so an erasure that is
+    killed or meets a full disk can be asked for once more.
+    """
     retracted: list[str] = []
     for manifest in releases.list_releases(server / "releases"):
         learnt = manifest.number >= first_round and not set(lessons).isdisjoint(manifest.lesson_ids)
         if learnt or manifest.parent in retracted or node_id in _shared_by(server, manifest.number):
             retracted.append(manifest.version)
     releases.retract(server, retracted, reason)
-    newest = releases.newest(server)
-    return Erased(reports, tuple(sorted(lessons)), tuple(retracted), newest.version if newest else "base")
+    # What it has learnt so far may be of what goes, and may stand on a release that was retracted just now.
+    unfinished = open_round(server)
+    unfinished.begin_again()
+    master_path(server, unfinished.version).unlink(missing_ok=True)
+    return retracted
 
 
 def _shared_by(server: Path, number: int) -> set[str]:

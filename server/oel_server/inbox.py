@@ -136,27 +136,37 @@ class Inbox:
             self._wipe()
         return gone + texts
 
-    def erase_node(self, node_id: str) -> tuple[int, set[str], int]:
-        """Remove every row of a node; its reports are taken no more.
+    def supported_by(self, node_id: str) -> frozenset[str]:
+        """The lessons that a node's reports support."""
+        mine = (one.report for one in self._received("", []) if one.node_id == node_id)
+        return frozenset(c.id for report in mine for c in report.lessons if c.evidence.supports)
 
-        Returns: the first round it reported in, the lessons it supported, how many reports and batches went.
-        """
-        mine = [one for one in self._received("", []) if one.node_id == node_id]
-        rounds = self._database.query(
-            f"SELECT coalesce(min(round), 0) AS first FROM ({_ALL_SENT}) WHERE node_id = ?", [node_id]
-        )
-        first = next(iter(rounds))["first"]
-        gone = self.withdraw(first, node_id, (*self.report_ids(node_id), *self.situation_ids(node_id)))
+    def first_round_of(self, node_id: str) -> int:
+        """The first round that holds anything of a node; 0 if none does."""
+        query = f"SELECT coalesce(min(round), 0) AS first FROM ({_ALL_SENT}) WHERE node_id = ?"
+        return int(next(iter(self._database.query(query, [node_id])))["first"])
+
+    def names(self, lesson_id: str) -> bool:
+        """Whether a report names a lesson."""
+        received = self._received("", [])
+        return any(counted.id == lesson_id for one in received for counted in one.report.lessons)
+
+    def erase_node(self, node_id: str) -> int:
+        """Remove every row of a node; its reports are taken no more. Returns how many reports and batches went."""
+        held = (*self.report_ids(node_id), *self.situation_ids(node_id))
+        gone = self.withdraw(self.first_round_of(node_id), node_id, held)
         for table in ("refusals", "uploads", "acknowledgements"):
             self._database[table].delete_where("node_id = ?", [node_id])
         self._wipe()
-        return first, {c.id for one in mine for c in one.report.lessons if c.evidence.supports}, gone
+        return gone
 
     def erase_lesson(self, lesson_id: str) -> int:
         """Take a lesson out of every report and refuse it from now on; returns how many held it.
 
         A report keeps its id, by which its device knows it.
         """
+        # First, as it is by this that an erasure which did not come to its end is known.
+        self._insert("erased", {"lesson_id": lesson_id})
         changed = 0
         rows = [*self._database.query("SELECT node_id, report_id, payload FROM reports")]
         for row in rows:
@@ -166,7 +176,6 @@ class Inbox:
                 payload = wire.encode(report.model_copy(update={"lessons": rest}))
                 self._database["reports"].update((row["node_id"], row["report_id"]), {"payload": payload})
                 changed += 1
-        self._insert("erased", {"lesson_id": lesson_id})
         self._database["texts"].delete_where("lesson_id = ?", [lesson_id])
         self._wipe()
         return changed
@@ -196,6 +205,11 @@ class Inbox:
     def reports_up_to(self, round: int) -> list[ReceivedReport]:
         """The reports of all rounds up to this one, in the same kind of order."""
         return self._received("WHERE round <= ?", [round])
+
+    def ids_up_to(self, round: int) -> list[str]:
+        """The ids of the reports of all rounds up to this one, as their devices know them."""
+        query = "SELECT DISTINCT report_id FROM reports WHERE round <= ? ORDER BY report_id"
+        return [row["report_id"] for row in self._database.query(query, [round])]
 
     def report_ids(self, node_id: str) -> tuple[str, ...]:
         """Every report held from this node."""

@@ -45,7 +45,6 @@ def collect(round: Context) -> Json:
         "nodes": sorted({r.node_id for r in received}),
         "bytes_up": sum(sent.values()),
         "bytes_up_most": max(sent.values(), default=0),
-        "received": [r.id for r in received],
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from oel_server import gating, learning, shipping
 from oel_server.context import Context
+from oel_server.lock import alone
 from oel_server.stages import Json
 from oel_shared import atomic
 
@@ -14,7 +15,14 @@ class Round(Context):
     """A round in the making. Every stage reads what earlier ones left in the folder, so it can be resumed."""
 
     def run(self) -> Json:
-        """All stages in order; a round ends early where a stage finds no reason to go on."""
+        """All stages in order; a round ends early where a stage finds no reason to go on.
+
+        Raises: StateError if another process works on the server's folder, and as the stages do.
+        """
+        with alone(self.server):
+            return self._run()
+
+    def _run(self) -> Json:
         self._stage("collect", learning.collect)
         if not self._stage("merge", learning.merge_lessons)["used"]:
             return self._end("no lesson has enough support yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class RoundFolder:
         """Where the round's files lie."""
         return self.server / "rounds" / f"{self.number:04d}"
 
+    @property
+    def version(self) -> str:
+        """What this round's release is called, if there is one."""
+        return f"r{self.number}"
+
     def result(self, stage: str) -> Json | None:
         """What a finished stage wrote; None if it has not ended. Raises: StateError if it is damaged."""
         return read_result(self.path / f"{stage}.json", "round")
@@ -39,6 +45,16 @@ class RoundFolder:
         if found is None:
             raise StateError(f"round {self.number} has no result of its stage {stage}: run the round first")
         return found
+
+    def begin_again(self) -> None:
+        """Forget all that was made of what devices sent, so that the round goes on after `collect`."""
+        if self.path.exists():
+            kept = self.path / f"{STAGES[0]}.json"
+            for item in sorted(self.path.iterdir()):
+                if item.is_dir():
+                    shutil.rmtree(item)
+                elif item != kept:
+                    item.unlink()
 
     def run(self, stage: str, work: Callable[[], Mapping[str, Any]]) -> Json:
         """The stage's result: what it wrote before, or what `work` gives now, written in one step."""
@@ -55,6 +71,11 @@ class RoundFolder:
         """Append one event to the server's metrics.jsonl."""
         with (self.server / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"round": self.number, **event}) + "\n")
+
+
+def master_path(server: Path, version: str) -> Path:
+    """Where the cumulative float32 update of a release lies; a master, never shipped."""
+    return server / "masters" / f"{version}.safetensors"
 
 
 def read_result(file: Path, what: str) -> Json | None:

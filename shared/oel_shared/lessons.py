@@ -18,6 +18,8 @@ from oel_shared.types import State, TeacherContext
 from oel_shared.wire import Evidence, Lesson
 
 SLOTS = ("any", "goal", "named", "onward")
+MOST_SLOTS = 4
+"""Matching n of them to a text of L characters may take L^n steps, and a template can be made to take them all."""
 HINTS_SHOWN = 1
 """Lessons put into one prompt: the best-supported one that applies. More confuse a small model (lab log)."""
 ACTIONS_NAMED = 8
@@ -136,8 +138,11 @@ def generality(template: str) -> int:
 
 
 def is_template(text: str) -> bool:
-    """Whether every slot of `text` is known."""
-    return all(slot in SLOTS for slot in re.findall(r"\{([^}]*)\}", text))
+    """Whether it can mean an action: known slots, not too many, and words with one space between them."""
+    slots = re.findall(r"\{([^}]*)\}", text)
+    return (
+        len(slots) <= MOST_SLOTS and all(slot in SLOTS for slot in slots) and text == " ".join(text.split())
+    )
 
 
 def names(text: str, thing: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 
@@ -10,6 +11,8 @@ from oel_server import releases
 from oel_server.erase import Erased, erase_device, erase_lesson
 from oel_server.inbox import Inbox
 from oel_server.knowledge.merge import merge
+from oel_server.lock import alone
+from oel_server.stages import RoundFolder, master_path
 from oel_shared import wire
 from oel_shared.errors import StateError
 
@@ -87,6 +90,7 @@ def test_what_rounds_wrote_down_about_an_erased_lesson_goes_too(server):
         (server / "knowledge.json", {"lessons": [kept, gone], "unnamed": {}}),
         (merged, {"used": 2, "lessons": [gone, kept]}),
         (checked, {"harmful": {GONE.id: -0.2}}),
+        (server / "rounds" / "0001" / "release.json", {"released": True}),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
@@ -94,6 +98,44 @@ def test_what_rounds_wrote_down_about_an_erased_lesson_goes_too(server):
     assert json.loads(merged.read_text())["lessons"] == [kept]
     assert json.loads((server / "knowledge.json").read_text())["lessons"] == [kept]
     assert json.loads(checked.read_text()) == {"harmful": {}}
+
+
+def test_a_round_that_has_not_ended_begins_again_after_what_devices_sent(server):
+    """What it learnt may be of what goes, and its release would not say so."""
+    RoundFolder(server, 3).run("release", lambda: {"released": True})
+    unfinished = RoundFolder(server, 4)
+    for stage in ("collect", "merge", "practise", "precheck", "distil"):
+        unfinished.run(stage, dict)
+    master, checkpoint = master_path(server, "r4"), unfinished.path / "checkpoint" / "distil.pt"
+    for file in (master, checkpoint, unfinished.path / "own-plays.json.zst"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"learnt")
+    erase_lesson(server, GONE.id)
+    assert [file.name for file in unfinished.path.iterdir()] == ["collect.json"]
+    assert not master.exists()
+    assert RoundFolder(server, 3).result("release") == {"released": True, "seconds": 0.0}
+
+
+@pytest.mark.parametrize(("erase", "what"), [(erase_device, "12"), (erase_lesson, GONE.id)])
+def test_an_erasure_that_meets_a_full_disk_can_be_asked_for_again(server, erase, what, monkeypatch):
+    def full(inbox):
+        inbox._database.conn.commit()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "_wipe", full)
+        with pytest.raises(sqlite3.OperationalError):
+            erase(server, what)
+    assert erase(server, what).next_from == "r1"
+    assert set(releases.retracted(server)) == {"r2", "r3"}
+    assert GONE not in {k.lesson for k in knowledge(server).lessons if k.devices > 1}
+
+
+def test_nothing_is_erased_while_a_round_is_at_work(server):
+    with alone(server), pytest.raises(StateError, match="is at work"):
+        erase_lesson(server, GONE.id)
+    assert releases.retracted(server) == {}
+    assert {k.lesson for k in knowledge(server).lessons} == {KEPT, GONE}
 
 
 def test_an_erased_device_leaves_nothing_and_its_reports_are_taken_no_more(server, tmp_path):

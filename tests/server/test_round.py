@@ -221,6 +221,19 @@ def test_a_server_without_an_environment_releases_as_unproven_what_is_nearer_to_
 
 
 @pytest.mark.usefixtures("unlearnable")
+def test_a_report_whose_acknowledgement_was_lost_is_acknowledged_by_the_next_round(world):
+    world.device_reports(10)
+    first = world.round()
+    first.folder.run("collect", lambda: {"reports": len(first.transport.collect(1))})
+    away = world.homes.pop(10)
+    assert world.round().run()["released"] is False  # heard by the other device alone
+    world.homes[10] = away
+    assert world.states() == ["sent"]
+    world.round().run()
+    assert world.states() == ["acknowledged"]
+
+
+@pytest.mark.usefixtures("unlearnable")
 def test_a_round_without_enough_support_ends_there(world):
     world.device_reports(10)
     result = world.round().run()

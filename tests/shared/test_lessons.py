@@ -120,6 +120,16 @@ def test_known_slots_make_a_template():
     assert not is_template("take {}")
 
 
+@pytest.mark.parametrize("text", ["open  chest", " open chest", "open chest "])
+def test_what_no_action_looks_like_is_no_template(text):
+    assert not is_template(text)
+
+
+def test_a_template_that_takes_for_ever_to_match_is_none():
+    assert is_template("{any}" * 4 + "0")
+    assert not is_template("{any}" * 5 + "0")
+
+
 def test_a_lesson_reads_as_a_sentence():
     assert in_words(Lesson.of("cooking", "eat meal")) == 'cooking: when "eat meal" is possible, do it'
     assert in_words(Lesson.of("cooking", "eat meal", "fresh")).endswith("unless already done")

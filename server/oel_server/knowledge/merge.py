@@ -30,6 +30,8 @@ from oel_shared.wire import Evidence, Lesson
 
 RETIRING_TURNS = 20
 """Turns with the newest release, followed and not, that it takes to retire a lesson."""
+MOST_WORDINGS = 8
+"""Of one rule, that are pooled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,33 @@ def merge(
             if item.id not in erased and (text is None or text.family == report.family):
                 sighting = Sighting(one.node_id, report.release, item.evidence)
                 seen.setdefault(item.id, []).append(sighting)
-    rules: dict[Meaning, list[str]] = {}
+    rules: dict[Meaning, list[Lesson]] = {}
     for key in sorted(key for key in seen if key in texts):
-        rules.setdefault(meaning(texts[key]), []).append(key)
+        rules.setdefault(_rule(texts[key]), []).append(texts[key])
     known = [
-        _known([texts[key] for key in keys], seen, sorted(players[rule[0]]), min_devices, newest or "base")
-        for rule, keys in rules.items()
+        _known(wordings, seen, sorted(players[wordings[0].family]), min_devices, newest or "base")
+        for rule in rules.values()
+        for wordings in _few(rule, seen)
     ]
     unnamed = {key: _supporters(seen[key]) for key in sorted(seen) if key not in texts}
     return Knowledge(choose(known), unnamed)
+
+
+def _rule(lesson: Lesson) -> Meaning:
+    """What lessons share that are one rule. What no server can read shares nothing with what it can."""
+    if is_template(lesson.template):
+        return meaning(lesson)
+    return lesson.family, lesson.cue, lesson.advice, f"unreadable {lesson.id}"
+
+
+def _few(wordings: Sequence[Lesson], seen: Mapping[str, Sequence[Sighting]]) -> list[list[Lesson]]:
+    """The `MOST_WORDINGS` that most devices use together, shorter ones first among equals; each other alone.
+
+    Nobody can name a rule in so many ways that no manifest holds them, and a wording that is made to be the rule's
+    needs more devices than the plain one, not just as many.
+    """
+    ordered = sorted(wordings, key=lambda one: (-_supporters(seen[one.id]), len(one.template), one.id))
+    return [ordered[:MOST_WORDINGS], *([one] for one in ordered[MOST_WORDINGS:])]
 
 
 def _fullest(received: Sequence[ReceivedReport]) -> list[ReceivedReport]:
@@ -103,8 +123,8 @@ def _known(
     min_devices: int,
     newest: str,
 ) -> KnownLesson:
-    """One rule, under the wording that most devices use."""
-    lesson = min(wordings, key=lambda one: (-_supporters(seen[one.id]), one.id))
+    """One rule, under the first of its wordings."""
+    lesson = wordings[0]
     sightings = [sighting for one in wordings for sighting in seen[one.id]]
     by_node = _by_node(sightings)
     firm = trimmed(by_node, players, min_devices)
@@ -137,7 +157,7 @@ def _standing(
     if lesson.family == FAMILY and rule_of(lesson.advice, lesson.template) is None:
         return "unreadable", "it is no rule of the closed list for talks"
     if not is_template(lesson.template):
-        return "unreadable", "its template has a slot that this server does not know"
+        return "unreadable", "its template has slots or spaces that no action of this server's fits"
     if (devices := _supporters(sightings)) < min_devices:
         return "waiting", f"supported by {devices} of at least {min_devices} devices"
     if _stopped_helping([s for s in sightings if s.release == newest], players, min_devices):

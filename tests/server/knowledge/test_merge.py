@@ -9,6 +9,7 @@ from made_reports import report_of
 from oel_server.knowledge import Knowledge
 from oel_server.knowledge import merge as merging
 from oel_server.knowledge.choose import MAX_USED
+from oel_server.knowledge.merge import MOST_WORDINGS
 from oel_server.knowledge.pooling import CAP_TURNS
 from oel_shared import wire
 from oel_shared.transport import ReceivedReport
@@ -129,7 +130,7 @@ def test_a_lesson_with_a_slot_that_the_server_does_not_know_is_not_used():
     odd = lesson("take {secret}")
     knowledge = merge([sent("1", (odd, GOOD)), sent("2", (odd, GOOD))], 2)
     assert not knowledge.used("toy")
-    assert "slot that this server does not know" in known(knowledge, odd).reason
+    assert "that no action of this server's fits" in known(knowledge, odd).reason
 
 
 def test_a_lesson_without_surely_better_outcomes_is_not_used():
@@ -245,6 +246,30 @@ def test_one_rule_in_two_wordings_is_one_lesson_under_the_wording_of_most():
     assert [(k.devices, k.used) for k in few.lessons] == [(2, True)]
     (found,) = merge([sent("1", (OPEN, GOOD)), *(sent(n, (the_chest, GOOD)) for n in "23")], 2).lessons
     assert (found.lesson, found.alike, found.devices) == (the_chest, (OPEN.id,), 3)
+
+
+def test_among_wordings_of_as_many_devices_the_shortest_stands_for_the_rule():
+    longer = [lesson("open the chest"), lesson("open a chest"), lesson("open the the the chest")]
+    for other in longer:
+        reports = [*(sent(n, (OPEN, GOOD)) for n in "123"), *(sent(n, (other, GOOD)) for n in "456")]
+        (found,) = merge(reports, 3).lessons
+        assert (found.lesson, found.alike, found.devices) == (OPEN, (other.id,), 6)
+
+
+def test_spaces_that_no_action_has_make_no_wording_of_a_rule():
+    spaced = lesson("open   chest")
+    reports = [*(sent(n, (OPEN, GOOD)) for n in "123"), *(sent(n, (spaced, GOOD)) for n in "4567")]
+    knowledge = merge(reports, 3)
+    assert (known(knowledge, OPEN).used, known(knowledge, OPEN).alike) == (True, ())
+    assert known(knowledge, spaced).standing == "unreadable"
+
+
+def test_a_rule_has_no_more_wordings_than_a_manifest_can_hold():
+    many = [lesson(f"open {'the ' * n}chest") for n in range(16)]
+    reports = [sent(node, *((wording, GOOD) for wording in many)) for node in "123"]
+    found = known(merge(reports, 3), OPEN)
+    assert found.used
+    assert len(found.alike) == MOST_WORDINGS - 1
 
 
 def test_an_erased_lesson_counts_no_more():
