@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from oel_shared.console import say
 from oel_shared.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from oel_server.config import ServerConfig
     from oel_server.learner import DistilConfig, DistilResult
     from oel_server.learner.items import Item
     from oel_server.learner.processes import Processes
@@ -34,7 +35,7 @@ class Asked:
     """A file of practice items; None for those of the open round."""
     out: Path
     update: Path | None
-    """What earlier runs learnt, to go on from."""
+    """What earlier runs learnt, to go on from. None: what the newest release did; nothing with a file of items."""
     lr: float | None
     recompute: bool
     shard: bool
@@ -51,18 +52,17 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
     from oel_server.learner import distil, load_master
     from oel_server.learner.processes import joined
 
-    config = ours.config
-    processes = joined(config.device)
+    processes = joined(ours.config.device)
+    settings, place = distil_config(ours, asked), _place_for(asked.out)
     items = read_items(asked.items) if asked.items else _of_round(ours)
     _check_writable(items, asked)
-    master = load_master(asked.master or ours.base, asked.update, ours.base)
+    master = load_master(asked.master or ours.base, _learnt_before(ours, asked), ours.base)
 
     def on_step(done: int, total: int, loss: float, seconds: float) -> None:
         if processes.first and (done % 5 == 0 or done == total):
             say(f"distil: step {done} of {total}, loss {loss:.3f}, {seconds:.2f} s a step")
 
-    with atomic.told_when_full(ours.server, "run the command again"):
-        settings = distil_config(config, asked)
+    with atomic.told_when_full(place, "run the command again"):
         result = distil(master, items, settings, asked.out / "checkpoint", on_step, processes)
         found = _figures(items, result, processes)
         if processes.first:
@@ -70,11 +70,21 @@ def run(ours: Round, asked: Asked) -> dict[str, Any]:
     return found
 
 
-def distil_config(config: ServerConfig, asked: Asked) -> DistilConfig:
-    """The training settings of a server, with what was asked for."""
-    from oel_server.learner import DistilConfig
+def distil_config(ours: Round, asked: Asked) -> DistilConfig:
+    """The training settings of a server, with what was asked for.
 
-    given: dict[str, Any] = {"lr": asked.lr} if asked.lr else {}
+    Raises: ConfigError for a learning rate that is none.
+    """
+    from oel_server.learner import DistilConfig
+    from oel_server.learning import focus_of
+
+    config, given = ours.config, dict[str, Any]()
+    if asked.lr is not None:
+        if not 0 < asked.lr < math.inf:
+            raise ConfigError(f"the learning rate is {asked.lr}: expected a number above 0, such as 8e-4")
+        given["lr"] = asked.lr
+    if asked.items is None:
+        given["focus"] = focus_of(ours)
     return DistilConfig(
         steps=config.distil_steps,
         seed=config.seed,
@@ -85,6 +95,23 @@ def distil_config(config: ServerConfig, asked: Asked) -> DistilConfig:
         answer_tokens=asked.answer_tokens,
         **given,
     )
+
+
+def _place_for(out: Path) -> Path:
+    """The nearest folder there is to where the results will lie. Raises: ConfigError if it cannot take them."""
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigError(
+            f"{out} cannot be written: {nearest} is no folder that takes files. Give another --out"
+        )
+    return nearest
+
+
+def _learnt_before(ours: Round, asked: Asked) -> Path | None:
+    """What the weights that practised had learnt: a round's items are about those."""
+    if asked.update or asked.items or ours.current is None:
+        return asked.update
+    return ours.master_path(ours.current.version)
 
 
 def _of_round(ours: Round) -> list[Item]:

@@ -201,7 +201,12 @@ def practised_before(round: Context) -> list[PracticePrompt]:
 
 def distil(round: Context) -> Json:
     """Train the round-start weights to play without lessons as they play with them."""
-    return train_on(round, items_of(round), focus=MOVED if round.config.states == "moved" else 1.0)
+    return train_on(round, items_of(round), focus_of(round))
+
+
+def focus_of(round: Context) -> float:
+    """The share of a round's states that is trained on, see `DistilConfig.focus`."""
+    return MOVED if round.config.states == "moved" else 1.0
 
 
 def train_on(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ class _Prompts(Frozen):
     student: Text
     teacher: Text
     group: str = "items"
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
 
 class _Choice(_Prompts):
@@ -44,14 +44,15 @@ def read_items(path: Path) -> list[Item]:
     Raises: ConfigError for a line that is no item, or two that teach different things for one prompt.
     """
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        # Not splitlines: it breaks at characters that may stand in a JSON string.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): give a file of practice items") from error
-    items = [_item(path, number, line) for number, line in enumerate(lines, 1)]
+    items = {n: _item(path, n, line) for n, line in enumerate(lines, 1) if line.strip()}
     if not items:
         raise ConfigError(f"{path} holds no practice item: expected one JSON object a line")
     _check_agreement(path, items)
-    return items
+    return list(items.values())
 
 
 def _item(path: Path, number: int, line: str) -> Item:
@@ -67,12 +68,12 @@ def _item(path: Path, number: int, line: str) -> Item:
     return ChoiceItem(**fields) if isinstance(read, _Choice) else AnswerItem(**fields)
 
 
-def _check_agreement(path: Path, items: Sequence[Item]) -> None:
+def _check_agreement(path: Path, items: Mapping[int, Item]) -> None:
     taught: dict[str, tuple[int, str]] = {}
-    for number, item in enumerate(items, 1):
+    for number, item in items.items():
         before, teacher = taught.setdefault(item.student, (number, item.teacher))
         if teacher != item.teacher:
             raise ConfigError(
-                f"{path}: items {before} and {number} have the same student prompt and different teachers: "
+                f"{path}: lines {before} and {number} have the same student prompt and different teachers: "
                 "they contradict each other, keep one"
             )

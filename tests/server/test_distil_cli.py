@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from oel_server.distil_cli import Asked, run
 from oel_server.learner import Update
@@ -106,20 +108,57 @@ def test_without_a_rounds_precheck_there_is_nothing_to_learn_from(run_oel, serve
         ((), "holds no practice item"),
         (({**CHOICE, "choices": ["one"]},), "line 1: choice.choices"),
         ((CHOICE, {**ANSWER, "colour": "red"}), "line 2: answer.colour"),
-        ((CHOICE, {**CHOICE, "teacher": "a. Never take keys. You see"}), "items 1 and 2 .* contradict"),
+        ((CHOICE, {**CHOICE, "teacher": "a. Never take keys. You see"}), "lines 1 and 2 .* contradict"),
+        (({**CHOICE, "weight": float("inf")},), "line 1: choice.weight"),
+        (({**CHOICE, "weight": 1e39},), "line 1: choice.weight"),
     ],
-    ids=["empty", "one choice", "unknown key", "contradiction"],
+    ids=["empty", "one choice", "unknown key", "contradiction", "no weight", "weight beyond float32"],
 )
 def test_items_that_cannot_be_learnt_from_are_refused_by_line(tmp_path, items, says):
     with pytest.raises(ConfigError, match=says):
         read_items(lines(tmp_path / "items.jsonl", *items))
 
 
+def test_a_line_is_what_ends_with_a_newline_and_blank_ones_count(tmp_path):
+    file, said = tmp_path / "items.jsonl", "one\u2028two\u0085three"
+    line = json.dumps({**ANSWER, "answer": said}, ensure_ascii=False)
+    file.write_text(f"\n{line}\n\n", encoding="utf-8")
+    assert [item.answer for item in read_items(file)] == [said]
+    file.write_text(f"\n\n{line}\n{{}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 4"):
+        read_items(file)
+
+
+@pytest.mark.parametrize("rate", ["0", "nan", "inf"])
+def test_a_learning_rate_that_is_none_is_refused(run_oel, server, tmp_path, rate):
+    items, out = lines(tmp_path / "items.jsonl", CHOICE), tmp_path / "out"
+    command = ("server", "distil", "--dir", server, "--items", items, "--out", out, "--lr", rate)
+    assert "expected a number above 0" in run_oel(*command, code=ConfigError.exit_code)
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(run_oel, server, tmp_path):
+    items = lines(tmp_path / "items.jsonl", CHOICE)
+    command = ("server", "distil", "--dir", server, "--items", items, "--out")
+    assert "cannot be written" in run_oel(*command, items, code=ConfigError.exit_code)
+    assert "cannot be written" in run_oel(*command, items / "deeper", code=ConfigError.exit_code)
+
+
+@pytest.mark.parametrize("shape", [Shape("qwen3"), Shape("qwen3", ffn=128)])
+def test_a_gguf_that_is_not_the_templates_model_is_refused(run_oel, server, tmp_path, shape):
+    items, other = lines(tmp_path / "items.jsonl", CHOICE), tmp_path / "other.gguf"
+    write_tiny(other, shape, "Q8_0", seed=5)
+    arguments = ("--items", items, "--master", other, "--out", tmp_path / "out")
+    said = run_oel("server", "distil", "--dir", server, *arguments, code=ModelFileError.exit_code)
+    assert "the template" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_what_a_round_left_teaches_apart_from_the_round(tmp_path):
     made = small_server(tmp_path / "small")
     ours, out = made.round(), tmp_path / "out"
-    asked = Asked(None, None, out, made.server / "masters" / "r1.safetensors", None, True, False, 96)
+    asked = Asked(None, None, out, None, None, True, False, 96)
     with pytest.raises(StateError, match="no finished precheck"):
         run(ours, asked)
     from oel_server import learning
@@ -130,6 +169,11 @@ def test_what_a_round_left_teaches_apart_from_the_round(tmp_path):
     assert found["taught"] > 0
     assert found["gap_after"] < found["gap_before"]
     assert ours.folder.result("distil") is None, "the round itself has not moved"
+    # It goes on from the release that practised.
+    named = replace(asked, out=tmp_path / "named", update=made.server / "masters" / "r1.safetensors")
+    assert run(ours, named)["losses"] == found["losses"]
+    one, two = (Update.load(place / "update.safetensors").deltas for place in (out, named.out))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_folder_that_is_not_the_templates_model_is_refused(run_oel, server, tmp_path):

@@ -66,11 +66,19 @@ def cast_once(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def on_device(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
-    """Within it the model computes on a device, as `cast_once` leaves it; at the end it is home as it was."""
+def on_device(
+    model: PreTrainedModel, device: torch.device, before: Callable[[PreTrainedModel], None] | None = None
+) -> Iterator[None]:
+    """Within it the model computes on a device, as `cast_once` leaves it; at the end it is home as it was.
+
+    Args:
+        before: done to it before it is moved.
+    """
     home = model.device
     try:
         with cast_once(model, device), _memory_kept() if device.type == "cpu" else nullcontext():
+            if before:
+                before(model)
             model.to(device)
             yield
     finally:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from oel_server.learner.folder_source import load_folder
+from oel_server.learner.folder_source import check_template, load_folder
 from oel_server.learner.gguf_source import load_gguf
 from oel_server.learner.packing import ChoiceState
 from oel_server.learner.update import Update
 from oel_shared.errors import ModelFileError
+from oel_shared.gguf_file import read_header
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def load_master(source: Path, update_path: Path | None, template: Path | None = 
 
     Args:
         source: a GGUF file, which is dequantised, or a Hugging Face folder.
-        template: the GGUF that an update of a folder's weights will be written into.
+        template: the GGUF that the update will be written into.
     Raises: ModelFileError if the weights are missing, damaged, of another architecture or not the template's;
         StateError if the update cannot be read or does not fit.
     """
@@ -80,6 +81,8 @@ def load_master(source: Path, update_path: Path | None, template: Path | None = 
         model, tokenizer = load_folder(source, template)
     else:
         model, tokenizer = load_gguf(source)
+        if template and source.resolve() != template.resolve():
+            check_template(model, read_header(template))
     if model.config.model_type not in ARCHITECTURES:
         raise ModelFileError(
             f"{source} is of type {model.config.model_type!r}: training knows {', '.join(ARCHITECTURES)}"

@@ -25,7 +25,7 @@ from oel_server.learner.packing import (
     read_row,
 )
 from oel_server.learner.processes import is_split
-from oel_server.learner.row_attention import Seen
+from oel_server.learner.row_attention import Seen, fused_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -175,7 +175,4 @@ def _by_products(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: T
 
 def _fused(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: Tensor) -> Tensor:
     """The same by the GPU's own kernels, which keep no scores."""
-    attended: Tensor = torch.nn.functional.scaled_dot_product_attention(
-        q_BHAD, k_BKLD, v_BKLD, hidden_B11AL[:, 0], scale=1.0, enable_gqa=True
-    )
-    return attended
+    return fused_attention(q_BHAD, k_BKLD, v_BKLD, hidden_B11AL[:, 0], 1.0)

@@ -165,12 +165,23 @@ def _fused(
     parts = []
     for stack, hidden_BLL in zip(hidden.stacks, hidden.masks(window, q_NHD.dtype), strict=True):
         q_BHLD, k_BKLD, v_BKLD = (x[stack.places_BL].transpose(1, 2) for x in (q_NHD, k_NKD, v_NKD))
-        out_BHLD = torch.nn.functional.scaled_dot_product_attention(
-            q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scale=scaling, enable_gqa=True
-        )
+        out_BHLD = fused_attention(q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scaling)
         parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     _, answering = hidden.rows(1)
     return torch.cat(parts)[answering]
+
+
+def fused_attention(q_BHLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, hidden: Tensor, scaling: float) -> Tensor:
+    """torch's fused attention, each key and value repeated for the heads that share it.
+
+    Left to torch (`enable_gqa`), with a mask most cards are given the plain kernel, which keeps all scores.
+    """
+    groups = q_BHLD.shape[1] // k_BKSD.shape[1]
+    k_BHSD, v_BHSD = (x.repeat_interleave(groups, 1) for x in (k_BKSD, v_BKSD))
+    attended: Tensor = torch.nn.functional.scaled_dot_product_attention(
+        q_BHLD, k_BHSD, v_BHSD, hidden, scale=scaling
+    )
+    return attended
 
 
 class _StackedAttention(torch.autograd.Function):

@@ -68,15 +68,15 @@ def distil(
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    # What is computed again in the backward pass needs it too.
+    # Before it is moved: a model that one GPU cannot hold is never on it whole.
+    split = split_weights if config.shard and processes.count > 1 else None
     with (
         _threads(config.threads),
-        on_device(model, device),
+        on_device(model, device, split),
+        # What is computed again in the backward pass needs it too.
         own_attention(model),
         recomputing(model, config.recompute),
     ):
-        if config.shard and processes.count > 1:
-            split_weights(model)
         # Made before any adapter exists, so all that is scored here is scored by the round-start state.
         with torch.no_grad():
             # A round often has more items than its steps meet.
