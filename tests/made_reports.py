@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from oel_client.config import CONFIG, ClientConfig, write
 from oel_client.outbox import Outbox, Parcel, State
 from oel_client.reporting import content_of
 from oel_server.knowledge import Knowledge, KnownLesson, Standing
 from oel_shared import wire
 from oel_shared.wire import Counted, Evidence, Lesson, RedactedState, Report, Situations
+
+
+def device(home: Path, *, share_situations: Sequence[str] = ()) -> Path:
+    """A device's folder with settings that let reports leave; as it is if it has settings."""
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / CONFIG).exists():
+        settings = ClientConfig(seed=1, share="auto", share_situations=tuple(share_situations))
+        write(home, settings)
+    return home
 
 
 def report_of(
@@ -30,7 +40,7 @@ def put_bytes(
     """Let any bytes wait in the outbox, under any id."""
     family, release = (like.family, like.release) if like else ("toy", report_id[:8])
     parcel = Parcel(report_id, payload, family, release, "2026-01-31T12:00:00+00:00", "waiting", None)
-    Outbox(home).put(parcel, [content_of(lesson) for lesson in lessons])
+    Outbox(device(home)).put(parcel, [content_of(lesson) for lesson in lessons])
     return report_id
 
 

@@ -125,9 +125,11 @@ def withdraw(home: Path, beginning: str | None, lesson: str | None, everything: 
         raise UsageError("say what to forget: --report ID, --lesson ID or --all")
     chosen = [parcel.report_id for parcel in reports(home, beginning)]
     outbox = Outbox(home)
-    if lesson is not None:
-        chosen = [key for key in chosen if any(c.lesson_id.startswith(lesson) for c in outbox.contents(key))]
-    return [key for key in chosen if outbox.withdraw([key])]
+    if lesson is None:
+        return [key for key in chosen if outbox.withdraw([key])]
+    named = {c.lesson_id for key in chosen for c in outbox.contents(key) if c.lesson_id.startswith(lesson)}
+    chosen = [key for key in chosen if any(c.lesson_id in named for c in outbox.contents(key))]
+    return [key for key in chosen if outbox.withdraw([key], named)]
 
 
 def ledger_lines(home: Path) -> list[Json]:

@@ -6,14 +6,18 @@ here plays, extracts, downloads or loads a model; all of that happens in `oel cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from oel_client import config as settings
 from oel_client.installation import BASE, NOTICE, installed
+from oel_client.leaving import Leaving
 from oel_client.outbox import Outbox, Parcel, ParcelKind
 from oel_shared import atomic
 from oel_shared.errors import StateError
@@ -24,7 +28,25 @@ MAX_TEXTS = 256
 """Lessons in one answer."""
 MAX_NOTICE_BYTES = 1024 * 1024
 
+Handler = Callable[[Message, Context], Message]
+
 app = ClientApp()
+
+
+def _said_here(answer: Handler) -> Handler:
+    """Errors with their words stay on the device, in the SuperNode's log: Flower would send them to the server, and
+    they name folders, and a folder its user.
+    """
+
+    @functools.wraps(answer)
+    def handler(message: Message, context: Context) -> Message:
+        try:
+            return answer(message, context)
+        except Exception:
+            traceback.print_exc()
+        raise RuntimeError("the device could not answer; its own log says why")
+
+    return handler
 
 
 def device_home(context: Context) -> Path:
@@ -36,6 +58,7 @@ def device_home(context: Context) -> Path:
 
 
 @app.query("collect")  # type: ignore[untyped-decorator]
+@_said_here
 def collect(message: Message, context: Context) -> Message:
     """Answer with the reports that the server does not hold yet, byte for byte as they were stored.
 
@@ -43,10 +66,11 @@ def collect(message: Message, context: Context) -> Message:
     `withdrawn`: ids of reports and batches that the server shall forget. Where its user said yes to some, also a
     record `situations` with `ids` and `payloads`.
     """
-    outbox = Outbox(device_home(context))
-    round = _integer(message, "collect", "round")
-    parcels, withdrawn = outbox.next(MAX_REPORTS), outbox.withdrawn()
-    outbox.mark_sent(parcels, round)
+    home = device_home(context)
+    outbox, leaving = Outbox(home), Leaving(settings.load(home))
+    round, withdrawn = _integer(message, "collect", "round"), outbox.withdrawn()
+    allowed = [one for one in outbox.next() if leaving.parcel(one, outbox.contents(one.report_id))]
+    parcels = outbox.mark_sent(allowed[:MAX_REPORTS], round)
     outbox.note_withdrawals(withdrawn, round)
     reports, batches = _packed(parcels, "report"), _packed(parcels, "situations")
     answer = RecordDict({"reports": ConfigRecord({**reports, "withdrawn": list(withdrawn)})})
@@ -56,18 +80,22 @@ def collect(message: Message, context: Context) -> Message:
 
 
 @app.query("reveal")  # type: ignore[untyped-decorator]
+@_said_here
 def reveal(message: Message, context: Context) -> Message:
     """Answer with the texts of lessons whose ids this device has reported.
 
     In: record `reveal` with `round` and `ids`, which the server asks for once enough devices hold them; a
     device has only the server's word for that. Out: record `texts` with `lessons`, canonical JSON each.
     """
+    home = device_home(context)
     wanted = _strings(message.content.config_records["reveal"], "ids")[:MAX_TEXTS]
-    texts = Outbox(device_home(context)).give_texts(wanted, _integer(message, "reveal", "round"))
+    leaving = Leaving(settings.load(home))
+    texts = Outbox(home).give_texts(wanted, _integer(message, "reveal", "round"), leaving.text)
     return Message(RecordDict({"texts": ConfigRecord({"lessons": list(texts)})}), reply_to=message)
 
 
 @app.query("announce")  # type: ignore[untyped-decorator]
+@_said_here
 def announce(message: Message, context: Context) -> Message:
     """Keep the release notice, settle the reports that the server named.
 

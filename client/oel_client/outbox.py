@@ -9,7 +9,7 @@ left. Plain sqlite3: Flower starts a new process per message, and sqlite-utils t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +55,9 @@ CREATE TABLE IF NOT EXISTS taught (
     release TEXT NOT NULL,
     lesson_id TEXT NOT NULL,
     PRIMARY KEY (release, lesson_id)
+);
+CREATE TABLE IF NOT EXISTS kept_back (
+    lesson_id TEXT PRIMARY KEY
 );
 CREATE TABLE IF NOT EXISTS parcel_games (
     report_id TEXT NOT NULL REFERENCES parcels ON DELETE CASCADE,
@@ -115,15 +118,15 @@ class Outbox:
         self._clock = clock
         home.mkdir(parents=True, exist_ok=True)
         with self._database() as database:
-            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'parcel_games'").fetchone()
+            known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'kept_back'").fetchone()
             if not known:
                 _make_tables(database)
 
     def put(self, parcel: Parcel, contents: Sequence[Content], games: Iterable[str] = ()) -> bool:
         """Keep a report, in its state, for sending. Returns False, and changes nothing, if its id is known.
 
-        It takes the place of earlier ones of its family, release and kind that have not left: it counts all
-        that they counted.
+        It takes the place of earlier ones of its family, release and kind that have not left, as it counts all that
+        they counted; but of one that its user said yes to only if it needs none itself.
 
         Args:
             games: what a batch of situations is from; stays here.
@@ -132,9 +135,8 @@ class Outbox:
             if database.execute("SELECT 1 FROM parcels WHERE report_id = ?", (parcel.report_id,)).fetchone():
                 return False
             database.execute(
-                "DELETE FROM parcels WHERE family = ? AND release = ? AND kind = ?"
-                " AND state IN ('held', 'waiting')",
-                (parcel.family, parcel.release, parcel.kind),
+                "DELETE FROM parcels WHERE family = ? AND release = ? AND kind = ? AND state IN ('held', ?)",
+                (parcel.family, parcel.release, parcel.kind, parcel.state),
             )
             _insert(database, parcel, contents)
             rows = [(parcel.report_id, game) for game in games]
@@ -148,65 +150,101 @@ class Outbox:
             return frozenset(game for one in report_ids for (game,) in database.execute(query, (one,)))
 
     def replace(self, old: str, parcel: Parcel, contents: Sequence[Content]) -> None:
-        """An edited report in place of one that has not left. Raises: StateError if it has, or is unknown."""
+        """An edited report in place of one that has not left; what it lacks stays out of later ones too.
+
+        Raises: StateError if it has left, or is unknown.
+        """
         with self._database("FULL") as database:
             _expect(database, old, ("held", "waiting"))
+            _keep_back(database, old, {content.lesson_id for content in contents})
             database.execute("DELETE FROM parcels WHERE report_id = ?", (old,))
             _insert(database, parcel, contents)
 
     def decide(self, report_id: str, approve: bool) -> None:
-        """The user's word on a report that has not left. Raises: StateError if it has, or is unknown."""
+        """The user's word on a report that has not left, and on its lessons in later ones: a no holds until a yes.
+
+        Raises: StateError if it has left, or is unknown.
+        """
         with self._database("FULL") as database:
             _expect(database, report_id, ("held", "waiting", "denied"))
             state = "waiting" if approve else "denied"
+            if approve:
+                database.execute(f"DELETE FROM kept_back WHERE lesson_id IN ({_CONTENTS})", (report_id,))
+            else:
+                _keep_back(database, report_id)
             database.execute("UPDATE parcels SET state = ? WHERE report_id = ?", (state, report_id))
 
-    def withdraw(self, report_ids: Iterable[str]) -> int:
-        """Take back reports: those that left will be withdrawn at the server too. Returns how many."""
+    def withdraw(self, report_ids: Iterable[str], lesson_ids: Collection[str] | None = None) -> int:
+        """Take back reports: those that left will be withdrawn at the server too. Returns how many.
+
+        Args:
+            lesson_ids: of their lessons those that stay out of later reports; None for all.
+        """
+        count = 0
         with self._database("FULL") as database:
-            return sum(
-                database.execute(
+            for report_id in report_ids:
+                held = {c for (c,) in database.execute(_CONTENTS, (report_id,))}
+                _keep_back(database, report_id, () if lesson_ids is None else held - set(lesson_ids))
+                count += database.execute(
                     "UPDATE parcels SET state = iif(state IN ('sent', 'acknowledged'), 'withdrawn', 'denied')"
                     " WHERE report_id = ? AND state NOT IN ('withdrawn', 'denied', 'refused')",
                     (report_id,),
                 ).rowcount
-                for report_id in report_ids
-            )
+        return count
 
-    def next(self, limit: int) -> tuple[Parcel, ...]:
-        """At most `limit` reports that the server has not acknowledged: waiting before sent, oldest first.
+    def kept_back(self) -> frozenset[str]:
+        """Lessons that no report may name: their user took them out, said no to them or took them back."""
+        with self._database() as database:
+            return frozenset(c for (c,) in database.execute("SELECT lesson_id FROM kept_back"))
+
+    def next(self) -> tuple[Parcel, ...]:
+        """The reports that the server has not acknowledged: waiting before sent, oldest first.
 
         New ones first, so that acknowledgements that got lost cannot keep a new report back.
         """
-        return self._select(
-            "WHERE state IN ('waiting', 'sent') ORDER BY state = 'sent', created, rowid LIMIT ?", (limit,)
-        )
+        return self._select("WHERE state IN ('waiting', 'sent') ORDER BY state = 'sent', created, rowid")
 
     def withdrawn(self) -> tuple[str, ...]:
         """Reports that the server shall forget. It is told in every round; forgetting twice does no harm."""
         return tuple(parcel.report_id for parcel in self._select("WHERE state = 'withdrawn' ORDER BY rowid"))
 
-    def mark_sent(self, parcels: Iterable[Parcel], round: int) -> None:
-        """These are handed to Flower in `round`; the ledger says so before a byte is out."""
+    def mark_sent(self, parcels: Iterable[Parcel], round: int) -> tuple[Parcel, ...]:
+        """These are handed to Flower in `round`; the ledger says so before a byte is out.
+
+        Returns: those that may leave; of others their user thought better while they were looked up.
+        """
+        leaving = []
         with self._database("FULL") as database:
             for parcel in parcels:
-                database.execute(
+                marked = database.execute(
                     "UPDATE parcels SET state = 'sent', round = ? "
                     "WHERE report_id = ? AND state IN ('waiting', 'sent')",
                     (round, parcel.report_id),
-                )
-                self._enter(database, round, parcel.kind, parcel.report_id, len(parcel.payload))
+                ).rowcount
+                if marked:
+                    self._enter(database, round, parcel.kind, parcel.report_id, len(parcel.payload))
+                    leaving.append(parcel)
+        return tuple(leaving)
 
-    def give_texts(self, lesson_ids: Iterable[str], round: int) -> tuple[str, ...]:
-        """The texts of lessons that the server asks for, if a report that left names them; into the ledger."""
+    def give_texts(
+        self, lesson_ids: Iterable[str], round: int, may_leave: Callable[[str], bool] = lambda _: True
+    ) -> tuple[str, ...]:
+        """The texts of lessons that the server asks for, if a report that left names them; into the ledger.
+
+        Args:
+            may_leave: whether a text still may.
+        """
         query = (
             "SELECT lesson FROM contents JOIN parcels USING (report_id)"
-            " WHERE lesson_id = ? AND state IN ('sent', 'acknowledged') LIMIT 1"
+            " WHERE lesson_id = ? AND state IN ('sent', 'acknowledged')"
+            " AND lesson_id NOT IN (SELECT lesson_id FROM kept_back) LIMIT 1"
         )
         given = []
         with self._database("FULL") as database:
             for lesson_id in lesson_ids:
                 for (lesson,) in database.execute(query, (lesson_id,)).fetchall():
+                    if not may_leave(lesson):
+                        continue
                     self._enter(database, round, "text", lesson_id, len(lesson.encode()))
                     given.append(lesson)
         return tuple(given)
@@ -273,13 +311,18 @@ class Outbox:
 
     @contextmanager
     def _database(self, synchronous: str = "NORMAL") -> Iterator[sqlite3.Connection]:
-        """A transaction. NORMAL survives a kill, FULL a power cut too: there a loss would cost a report."""
+        """A transaction. NORMAL survives a kill, FULL a power cut too: there a loss would cost a report.
+
+        FULL is a writer's from its beginning, so that what it reads still holds when it writes.
+        """
         database = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
         try:
             write_ahead(database)
             database.execute(f"PRAGMA synchronous={synchronous}")
             database.execute("PRAGMA foreign_keys=ON")
             with database:
+                if synchronous == "FULL":
+                    database.execute("BEGIN IMMEDIATE")
                 yield database
         finally:
             database.close()
@@ -312,6 +355,15 @@ def _insert(database: sqlite3.Connection, parcel: Parcel, contents: Sequence[Con
         "INSERT INTO contents VALUES (?, ?, ?)",
         [(parcel.report_id, content.lesson_id, content.lesson) for content in contents],
     )
+
+
+_CONTENTS = "SELECT lesson_id FROM contents WHERE report_id = ?"
+
+
+def _keep_back(database: sqlite3.Connection, report_id: str, but: Collection[str] = ()) -> None:
+    """Let no later report name the lessons of this one, but for some."""
+    mine = [(c,) for (c,) in database.execute(_CONTENTS, (report_id,)) if c not in but]
+    database.executemany("INSERT OR IGNORE INTO kept_back VALUES (?)", mine)
 
 
 def _expect(database: sqlite3.Connection, report_id: str, states: Sequence[State]) -> None:

@@ -82,7 +82,10 @@ def approve(report: Report = None, home: Home = None, as_json: Json = False) -> 
 
 @app.command()
 def deny(report: Report = None, home: Home = None, as_json: Json = False) -> None:
-    """Keep reports and situations here: one, or all that have not left."""
+    """Keep reports and situations here: one, or all that have not left.
+
+    Later reports do not name their lessons either, until you approve what you denied.
+    """
     from oel_client.consent import decide
 
     _say(decide(folder_of(home), report, False), "stays on this device", as_json)
@@ -97,7 +100,10 @@ def edit(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Take lessons out of a report before it leaves. Counts cannot be changed: they are what was seen."""
+    """Take lessons out of a report before it leaves, and out of all later ones.
+
+    Counts cannot be changed: they are what was seen.
+    """
     from oel_client.consent import drop_lessons
 
     _say([drop_lessons(folder_of(home), report, drop)], "is what is left of it", as_json)
@@ -137,7 +143,7 @@ def forget(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Withdraw what left: the server forgets it in the next round, whatever did not leave never will.
+    """Withdraw what left: the server forgets it in the next round; its lessons stay out of later reports.
 
     A release that was trained on it stays out until the server's keeper runs `oel server erase`.
     """

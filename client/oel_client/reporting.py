@@ -65,18 +65,19 @@ def put_reports(
     Nor does one whose private report the privacy budget does not allow.
 
     A lesson in whose words personal data or a private word is found stays here: what would be left of it with
-    a placeholder is another lesson, which nobody's evidence supports.
+    a placeholder is another lesson, which nobody's evidence supports. So does one that its user kept back.
 
     Args:
         episodes: finished episodes by family.
         private: takes the place of exact counts by private ones; None leaves them exact.
     """
-    done, scrubber = [], Scrubber(config.private_words)
+    done, scrubber, kept_back = [], Scrubber(config.private_words), outbox.kept_back()
+    ours = [f for f in found if f.lesson.id not in kept_back]
     for family, count in sorted(episodes.items()):
         share = config.shares(family)
         if share == "never":
             continue
-        mine = [f for f in found if f.lesson.family == family and not scrubber.scrub(f.lesson.template).found]
+        mine = [f for f in ours if f.lesson.family == family and not scrubber.scrub(f.lesson.template).found]
         report, contents = make_report(release, family, count, mine)
         if private:
             made = private.make(report, [f.lesson for f in mine], created)

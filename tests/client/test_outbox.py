@@ -4,10 +4,12 @@ import dataclasses
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from oel_client import outbox as outbox_module
 from oel_client.outbox import DATABASE, Content, Outbox, Parcel, State
 from oel_shared.errors import StateError
 
@@ -28,8 +30,8 @@ def send(outbox: Outbox, *names: str, round: int = 1) -> None:
     outbox.mark_sent([p for p in outbox.all() if p.report_id in names], round)
 
 
-def ids(outbox: Outbox, limit: int = 9) -> list[str]:
-    return [found.report_id for found in outbox.next(limit)]
+def ids(outbox: Outbox) -> list[str]:
+    return [found.report_id for found in outbox.next()]
 
 
 def states(outbox: Outbox) -> dict[str, str]:
@@ -39,7 +41,7 @@ def states(outbox: Outbox) -> dict[str, str]:
 def test_bytes_leave_exactly_as_they_were_put(tmp_path: Path) -> None:
     payload = bytes(range(256))
     Outbox(tmp_path).put(parcel("a", payload=payload), [])
-    assert [found.payload for found in Outbox(tmp_path).next(1)] == [payload]
+    assert [found.payload for found in Outbox(tmp_path).next()] == [payload]
 
 
 def test_the_same_report_is_kept_once(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_reports_that_never_left_go_before_those_sent_already(tmp_path: Path) ->
     put(outbox, "a", "b", "c")
     send(outbox, "a")
     assert ids(outbox) == ["b", "c", "a"]
-    assert ids(outbox, limit=1) == ["b"]
+    assert ids(outbox)[:1] == ["b"]
 
 
 def test_a_refused_report_is_not_sent_again_and_stays_visible(tmp_path: Path) -> None:
@@ -155,6 +157,62 @@ def test_the_ledger_has_a_line_for_all_that_left_and_for_nothing_else(tmp_path: 
     ]
 
 
+def test_what_its_user_denies_while_it_is_looked_up_does_not_leave(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b")
+    looked_up = outbox.next()
+    outbox.decide("a", approve=False)
+    assert [p.report_id for p in outbox.mark_sent(looked_up, round=1)] == ["b"]
+    assert [left.id for left in outbox.ledger()] == ["b"]
+    assert states(outbox) == {"a": "denied", "b": "sent"}
+
+
+@pytest.mark.parametrize("change", ["decide", "replace"])
+def test_what_leaves_while_its_user_decides_has_left(tmp_path: Path, change: str, monkeypatch) -> None:
+    """The other process has to wait until the word is written, and then finds nothing that may leave."""
+    outbox = Outbox(tmp_path)
+    put(outbox, "a")
+    looked_up = outbox.next()
+    left: list[Parcel] = []
+    other = threading.Thread(target=lambda: left.extend(Outbox(tmp_path).mark_sent(looked_up, 1)))
+    expect = outbox_module._expect
+
+    def slowly(*given: object) -> None:
+        expect(*given)
+        other.start()
+        other.join(0.3)
+
+    monkeypatch.setattr(outbox_module, "_expect", slowly)
+    if change == "decide":
+        outbox.decide("a", approve=False)
+    else:
+        outbox.replace("a", parcel("b"), [])
+    other.join()
+    assert (left, outbox.ledger()) == ([], ())
+
+
+def test_a_report_that_was_allowed_is_not_lost_to_one_that_is_yet_to_be(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.put(parcel("a", "held", release="r1"), [LESSON])
+    outbox.decide("a", approve=True)
+    outbox.put(parcel("b", "held", release="r1"), [LESSON])
+    outbox.put(parcel("c", "held", release="r1"), [LESSON])
+    assert states(outbox) == {"a": "waiting", "c": "held"}
+
+
+def test_a_no_to_a_report_is_one_to_its_lessons_until_a_yes(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    put(outbox, "a", "b")
+    outbox.decide("a", approve=False)
+    assert outbox.kept_back() == {LESSON.lesson_id}
+    outbox.decide("a", approve=True)
+    assert outbox.kept_back() == frozenset()
+    send(outbox, "a", "b")
+    outbox.withdraw(["b"])
+    assert outbox.kept_back() == {LESSON.lesson_id}
+    assert outbox.give_texts([LESSON.lesson_id], round=1) == ()  # though a, which has left, names it too
+
+
 def test_withdrawing_keeps_back_what_is_here_and_takes_back_what_left(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     put(outbox, "a", "b", "c")
@@ -191,6 +249,7 @@ def test_an_outbox_from_before_there_were_situations_is_still_one(tmp_path: Path
     put(Outbox(tmp_path), "a")
     with sqlite3.connect(tmp_path / DATABASE) as database:
         database.execute("DROP TABLE parcel_games")
+        database.execute("DROP TABLE kept_back")
         database.execute("ALTER TABLE parcels DROP COLUMN kind")
     database.close()
     assert [(p.report_id, p.kind) for p in Outbox(tmp_path).all()] == [("a", "report")]

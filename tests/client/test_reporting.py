@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import random
 
-from oel_client.config import ClientConfig
+from oel_client import consent
+from oel_client.config import ClientConfig, write
 from oel_client.extract import Found
 from oel_client.outbox import Outbox
 from oel_client.reporting import make_report, put_reports
@@ -40,3 +41,39 @@ def test_a_lesson_with_personal_data_or_a_private_word_stays_on_the_device(tmp_p
     contents = Outbox(tmp_path).contents(done.parcel.report_id)
     assert [wire.read_lesson(c.lesson).template for c in contents] == ["take {any}", "go {onward}"]
     assert [one.id for one in done.report.lessons] == [c.lesson_id for c in contents]
+
+
+LESSONS = [
+    Found(
+        wire.Lesson.of("toy", text), wire.Evidence(episodes=1, proposals=1, supports=1, contradictions=0), ()
+    )
+    for text in ("take {any}", "go {onward}")
+]
+TAKE, GO = (found.lesson.id for found in LESSONS)
+AUTO = ClientConfig(seed=1, share="auto")
+
+
+def reported(home, episodes):
+    """What the next extraction reports, by lesson id."""
+    (done,) = put_reports(Outbox(home), AUTO, "base", {"toy": episodes}, LESSONS, f"2026-01-0{episodes}")
+    return [one.id for one in done.report.lessons]
+
+
+def test_a_lesson_that_was_taken_out_of_a_report_stays_out_of_later_ones(tmp_path):
+    write(tmp_path, AUTO)
+    assert reported(tmp_path, 1) == [TAKE, GO]
+    (parcel,) = Outbox(tmp_path).all()
+    consent.drop_lessons(tmp_path, parcel.report_id, [GO])
+    assert reported(tmp_path, 1) == reported(tmp_path, 2) == [TAKE]
+
+
+def test_lessons_that_were_denied_or_taken_back_stay_out_of_later_reports(tmp_path):
+    write(tmp_path, AUTO)
+    reported(tmp_path, 1)
+    Outbox(tmp_path).mark_sent(Outbox(tmp_path).next(), 1)
+    consent.withdraw(tmp_path, None, GO[:4], everything=False)
+    assert reported(tmp_path, 2) == [TAKE]
+    (denied,) = consent.decide(tmp_path, None, approve=False)
+    assert reported(tmp_path, 3) == []
+    consent.decide(tmp_path, denied, approve=True)
+    assert reported(tmp_path, 4) == [TAKE]

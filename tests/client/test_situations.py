@@ -75,13 +75,13 @@ def test_a_batch_waits_for_its_own_yes_whatever_share_says(tmp_path):
         ("report", "waiting"),
         ("situations", "held"),
     ]
-    assert [p.kind for p in Outbox(tmp_path).next(9)] == ["report"]
+    assert [p.kind for p in Outbox(tmp_path).next()] == ["report"]
     assert decide(tmp_path, None, approve=True) == []  # a yes to everything is no yes to this
-    assert [p.kind for p in Outbox(tmp_path).next(9)] == ["report"]
+    assert [p.kind for p in Outbox(tmp_path).next()] == ["report"]
     decide(tmp_path, offered.parcel.report_id[:12], approve=True)
-    assert [p.kind for p in Outbox(tmp_path).next(9)] == ["report", "situations"]
+    assert [p.kind for p in Outbox(tmp_path).next()] == ["report", "situations"]
     decide(tmp_path, None, approve=False)
-    assert Outbox(tmp_path).next(9) == ()
+    assert Outbox(tmp_path).next() == ()
 
 
 def test_what_is_shown_is_what_would_leave(tmp_path):
@@ -103,7 +103,7 @@ def test_the_ledger_says_when_a_batch_left_and_forgetting_takes_it_back(tmp_path
     assert ledger_lines(tmp_path) == []
     decide(tmp_path, key, approve=True)
     outbox = Outbox(tmp_path)
-    outbox.mark_sent([p for p in outbox.next(9) if p.report_id == key], round=3)
+    outbox.mark_sent([p for p in outbox.next() if p.report_id == key], round=3)
     (line,) = ledger_lines(tmp_path)
     assert (line["kind"], line["round"], line["bytes"]) == ("situations", 3, len(offered.parcel.payload))
     assert line["words"] == "9 situations of toy with base"

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from made_reports import put, put_bytes, report_of
+from made_reports import batch_of, device, put, put_bytes, put_situations, report_of
+from oel_client.config import ClientConfig, write
 from oel_client.flower_app import NOTICE
 from oel_client.flower_app import app as client_app
 from oel_client.outbox import Outbox
@@ -55,10 +58,10 @@ class Fleet:
 
     def __init__(self, root: Path, devices: int) -> None:
         self.server = root / "server"
-        self.server.mkdir()
+        self.server.mkdir(parents=True)
         self.homes = {10 + number: root / f"device-{number}" for number in range(devices)}
         for home in self.homes.values():
-            home.mkdir()
+            device(home)
         self.clock = Clock()
         self.transport = InProcessTransport(self.server, self.homes, deadline=60.0, clock=self.clock)
 
@@ -169,7 +172,7 @@ def test_a_report_under_a_false_id_is_refused(fleet: Fleet) -> None:
 
 def test_a_device_that_fails_is_logged_and_the_others_count(fleet: Fleet) -> None:
     fleet.put(11, report(5))
-    fleet.homes[10].rmdir()
+    shutil.rmtree(fleet.homes[10])
     assert [item.node_id for item in fleet.transport.collect(1)] == ["11"]
     assert "node error" in Inbox(fleet.server).refusals(1)[0]["reason"]
 
@@ -196,7 +199,7 @@ def test_no_device_at_all_is_a_clear_error_after_the_deadline(tmp_path: Path) ->
 
 def test_no_answer_at_all_is_a_clear_error(fleet: Fleet) -> None:
     for home in fleet.homes.values():
-        home.rmdir()
+        shutil.rmtree(home)
     with pytest.raises(FederationError, match="none of 3 nodes answered"):
         fleet.transport.collect(1)
 
@@ -204,3 +207,48 @@ def test_no_answer_at_all_is_a_clear_error(fleet: Fleet) -> None:
 def test_a_missing_server_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="oel server init"):
         InProcessTransport(tmp_path / "nowhere", {}).collect(1)
+
+
+def kept_here(fleet: Fleet, **settings: object) -> list[str]:
+    """What stays of a report and the text of its lesson, both of which left, under settings made since."""
+    sent = fleet.put(10, report(5))
+    write(fleet.homes[10], ClientConfig(seed=1, share="auto").model_copy(update=settings))
+    received = [item.id for item in fleet.transport.collect(1)]
+    Outbox(fleet.homes[10]).mark_sent(Outbox(fleet.homes[10]).next(), 1)
+    given = asked(fleet.homes[10], "reveal", {"round": 1, "ids": [LESSON.id]})["texts"]["lessons"]
+    return [name for name, left in (("report", sent in received), ("text", given)) if not left]
+
+
+def test_what_lies_in_the_outbox_leaves_only_as_the_settings_are_by_now(fleet: Fleet) -> None:
+    assert kept_here(fleet) == []
+    assert kept_here(Fleet(fleet.server / "b", 1), share="never") == ["report", "text"]
+    assert kept_here(Fleet(fleet.server / "c", 1), share_except=("cooking=never",)) == ["report", "text"]
+    assert kept_here(Fleet(fleet.server / "d", 1), private_words=("Take",)) == ["report", "text"]
+
+
+def test_a_batch_whose_family_is_shared_no_more_stays(fleet: Fleet) -> None:
+    home = fleet.homes[10]
+    write(home, ClientConfig(seed=1, share="auto", share_situations=("toy",)))
+    batch = put_situations(home, batch_of("toy", ("Win.", "A hall.", ("look", "wait"))))
+    write(home, ClientConfig(seed=1, share="auto"))
+    fleet.transport.collect(1)
+    assert {p.report_id: p.state for p in Outbox(home).all()} == {batch: "waiting"}
+
+
+def asked(home: Path, query: str, record: dict[str, object]) -> RecordDict:
+    content = RecordDict({query: ConfigRecord(record)})
+    context = Context(0, 0, {"home": str(home)}, RecordDict(), {})
+    return client_app(Message(content, dst_node_id=0, message_type=f"query.{query}"), context).content
+
+
+@pytest.mark.parametrize("query", ["collect", "reveal", "announce"])
+def test_an_error_tells_the_server_no_path(
+    tmp_path: Path, query: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "alice-smith"
+    with pytest.raises(RuntimeError) as error:
+        asked(home, query, {"round": 1, "ids": [], "notice": b"x", "received": [], "refused": []})
+    said = "".join(traceback.format_exception_only(error.value))
+    assert "alice-smith" not in said
+    assert error.value.__context__ is None
+    assert "alice-smith" in capfd.readouterr().err, "the device's own log says it"

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from made_reports import put, report_of
+from made_reports import device, put, report_of
 from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
 from oel_server.erase import Erased, erase_device, erase_lesson
@@ -29,7 +29,7 @@ def server(tmp_path):
     transport = InProcessTransport(folder, homes, min_devices=2)
     put(homes[10], report_of((KEPT, SEEN), (GONE, SEEN)), [KEPT, GONE])
     put(homes[11], report_of((KEPT, SEEN)), [KEPT])
-    homes[12].mkdir()
+    device(homes[12])
     transport.collect(1)
     put(homes[12], report_of((GONE, SEEN)), [GONE])
     transport.collect(2)

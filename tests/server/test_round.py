@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from made_reports import put, report_of
+from made_reports import device, put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_fleet.in_process import InProcessTransport
@@ -101,7 +101,7 @@ def world(tmp_path, tiny_llama):
     (server / "config.toml").write_text(places + CONFIG)
     homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
     for home in homes.values():
-        home.mkdir()
+        device(home)
     return World(server, homes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from made_reports import batch_of, put, put_situations, report_of
+from made_reports import batch_of, device, put, put_situations, report_of
 from oel_client.outbox import Outbox, Parcel
 from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
@@ -127,7 +127,7 @@ def world(tmp_path, tiny_llama):
     (server / "config.toml").write_text(f'model = "{tiny_llama}"\nenvironments = ["{OWN}"]\n{CONFIG}')
     homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
     for home in homes.values():
-        home.mkdir()
+        device(home, share_situations=("toy",))
     return World(server, homes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_reports import put, report_of
+from made_reports import device, put, report_of
 from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
 from oel_server.round import Round
@@ -76,7 +76,7 @@ def world(tmp_path, tiny_llama):
     )
     homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
     for home in homes.values():
-        home.mkdir()
+        device(home)
     return World(server, homes)
 
 
