@@ -55,7 +55,7 @@ def put_situations(home: Path, batch: Situations, state: State = "waiting", rele
     identity = wire.digest(batch)
     made = "2026-01-31T12:00:00+00:00"
     parcel = Parcel(identity, wire.encode(batch), batch.family, release, made, state, None, "situations")
-    Outbox(home).put(parcel, ())
+    Outbox(device(home, share_situations=(batch.family,))).put(parcel, ())
     return identity
 
 
