@@ -11,7 +11,7 @@ from oel_client.outbox import Outbox, Parcel, ParcelKind, utc_now
 from oel_client.reporting import parcel_of
 from oel_client.showing import cited
 from oel_client.store import DeviceStore
-from oel_client.upkeep import read_notice
+from oel_client.upkeep import notice_if_any
 from oel_shared import wire
 from oel_shared.errors import StateError, UsageError
 from oel_shared.lessons import in_words
@@ -136,7 +136,7 @@ def ledger_lines(home: Path) -> list[Json]:
     """Everything that left, oldest first, with the releases that the server says were taught it."""
     settings.load(home)
     outbox = Outbox(home)
-    notice = read_notice(home)
+    notice = notice_if_any(home)
     if notice is not None:
         outbox.note_taught(notice.manifest.version, notice.manifest.lesson_ids)
     words, inside = _names(outbox)

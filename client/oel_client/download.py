@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
-from oel_shared.errors import FederationError, ReleaseRefused
+from oel_shared.errors import FederationError, ReleaseRefused, StateError
 from oel_shared.gguf_file import sha256_file
 from oel_shared.wire import FileEntry
 
 ATTEMPTS = 5
 """Transfers in a row that may break without bringing a byte."""
 PAUSE_SECONDS = 0.5
+MARGIN = 64 * 2**20
+"""Bytes of the disk that a release leaves free."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all)."""
@@ -36,9 +39,11 @@ def download(
 
     What an earlier call left in `part` is kept and the rest asked for with Range.
     Raises: ReleaseRefused if the server holds other bytes than the manifest says (`part` is gone then);
-        FederationError if the server cannot be reached (`part` stays for the next call).
+        FederationError if the server cannot be reached (`part` stays for the next call); StateError if the disk
+        has no room for it.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(entry, part)
     if part.exists() and part.stat().st_size > entry.length:
         part.unlink()
     broken = 0
@@ -62,6 +67,16 @@ def download(
         raise ReleaseRefused(f"{entry.name} has SHA-256 {found}, the manifest says {entry.sha256}")
 
 
+def _check_room(entry: FileEntry, part: Path) -> None:
+    """A full disk would cost the device its play too."""
+    wanted, free = entry.length - _size(part), shutil.disk_usage(part.parent).free
+    if wanted + MARGIN > free:
+        raise StateError(
+            f"{entry.name} needs {wanted:,} more bytes and {part.parent} has {free:,} free, of which {MARGIN:,} "
+            "shall stay: make room and run `oel client update` again"
+        )
+
+
 def _transfer(client: httpx.Client, url: str, entry: FileEntry, part: Path, progress: Progress) -> None:
     """One request for what is missing. Ends with a whole file or an error."""
     have = _size(part)
@@ -71,6 +86,11 @@ def _transfer(client: httpx.Client, url: str, entry: FileEntry, part: Path, prog
             raise _wrong_length(entry, have)
         if response.status_code >= 500:
             raise httpx.RemoteProtocolError(f"the server answered {response.status_code}")
+        packed = response.headers.get("Content-Encoding", "identity")
+        if packed != "identity":
+            raise ReleaseRefused(
+                f"{url} came as {packed}, which was not asked for: a few bytes may become any number"
+            )
         if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             raise ReleaseRefused(f"{url} answered {response.status_code}, expected the file {entry.name}")
         # A server without Range sends the whole file: begin again.

@@ -19,8 +19,9 @@ from oel_client import config as settings
 from oel_client.installation import BASE, NOTICE, installed
 from oel_client.leaving import Leaving
 from oel_client.outbox import Outbox, Parcel, ParcelKind
-from oel_shared import atomic
-from oel_shared.errors import StateError
+from oel_shared import atomic, wire
+from oel_shared.console import say
+from oel_shared.errors import ReleaseRefused, StateError
 
 MAX_REPORTS = 8
 """Reports and batches of situations in one answer, of a family each; each is capped at 16 KB."""
@@ -100,17 +101,26 @@ def announce(message: Message, context: Context) -> Message:
     """Keep the release notice, settle the reports that the server named.
 
     In: record `announce` with `notice` (bytes, empty if there is no release), `received` and `refused`.
-    Out: record `acknowledgement` with `release`, the version that the device plays now. The notice is
-    checked where it is used, by `oel client update`.
+    Out: record `acknowledgement` with `release`, the version that the device plays now. A notice that cannot be
+    read is said here and not kept, so that the one before it stays.
     """
     home = device_home(context)
     record = message.content.config_records["announce"]
     notice = record["notice"]
-    if isinstance(notice, bytes) and 0 < len(notice) <= MAX_NOTICE_BYTES:
+    if isinstance(notice, bytes) and 0 < len(notice) <= MAX_NOTICE_BYTES and _is_readable(notice):
         atomic.write_bytes(home / NOTICE, notice)
     Outbox(home).settle(_strings(record, "received"), _strings(record, "refused"))
     reply = ConfigRecord({"release": _release(home)})
     return Message(RecordDict({"acknowledgement": reply}), reply_to=message)
+
+
+def _is_readable(notice: bytes) -> bool:
+    try:
+        wire.decode_notice(notice)
+    except ReleaseRefused as error:
+        say(f"the server's notice of a release is not kept: {error}")
+        return False
+    return True
 
 
 def _packed(parcels: Sequence[Parcel], kind: ParcelKind) -> dict[str, list[Any]]:

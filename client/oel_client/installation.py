@@ -40,10 +40,21 @@ def releases_folder(home: Path) -> Path:
 
 def installed(home: Path) -> Installed:
     """The release that the device in `home` plays. Raises: StateError if there is none, or it is broken."""
-    pointer = _read_json(releases_folder(home) / "current.json", home)
-    version, previous = str(pointer["version"]), pointer.get("previous")
+    version, previous = pointer(home)
     model, adapter = files_of(home, version)
-    return Installed(version, model, adapter, previous=str(previous) if previous else None)
+    return Installed(version, model, adapter, previous)
+
+
+def pointer(home: Path) -> tuple[str, str | None]:
+    """The version that a device plays, whatever its files are like, and the one before it.
+
+    Raises: StateError if there is none, or the note of it is damaged.
+    """
+    found = _read_json(releases_folder(home) / "current.json", home)
+    if "version" not in found:
+        raise StateError(f"{releases_folder(home) / 'current.json'} names no version: run `oel client init`")
+    previous = found.get("previous")
+    return str(found["version"]), str(previous) if previous else None
 
 
 def files_of(home: Path, version: str) -> tuple[Path, Path | None]:
@@ -84,10 +95,12 @@ def rollback(home: Path) -> Installed:
 
     Raises: StateError if the device has no earlier release.
     """
-    now = installed(home)
-    if now.previous is None:
-        raise StateError(f"{home} plays {now.version} and has no earlier release to go back to")
-    point_to(home, now.previous, BASE if now.previous != BASE else None)
+    # Not `installed`: the way back leads away from a release that is damaged too.
+    version, previous = pointer(home)
+    if previous is None:
+        raise StateError(f"{home} plays {version} and has no earlier release to go back to")
+    files_of(home, previous)
+    point_to(home, previous, BASE if previous != BASE else None)
     return installed(home)
 
 

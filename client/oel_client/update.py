@@ -115,7 +115,8 @@ def _check_base(base_path: Path, manifest: wire.Manifest) -> None:
 
 def _assemble(entry: wire.FileEntry, part: Path, base: Path, staging: Path) -> dict[str, str]:
     """Put what the device will load into `staging`; returns the release record."""
-    target = staging / ("model.gguf" if entry.role == "delta" else entry.name)
+    # Never the name that the server gave it: that might be one of ours.
+    target = staging / ("adapter.gguf" if entry.role == "adapter" else "model.gguf")
     if entry.role == "delta":
         if entry.restores is None:
             raise ReleaseRefused(f"manifest field files: delta {entry.name} does not say what it restores")

@@ -12,7 +12,7 @@ import httpx
 
 from oel_client import config as settings
 from oel_client.download import Progress, no_progress
-from oel_client.installation import NOTICE, Installed, installed
+from oel_client.installation import NOTICE, Installed, installed, pointer
 from oel_client.outbox import Outbox, utc_now
 from oel_client.privacy import spending
 from oel_client.store import DeviceStore
@@ -57,7 +57,8 @@ def take_release(
     states = {heard.version: heard.state for heard in store.releases()}
     if states.get(manifest.version) == "rolled back" and not force:
         return Taken(now, False, f"nothing new: the device went back from {manifest.version} (see --force)")
-    store.note_release(manifest.version, manifest.number, manifest.standing, "heard", clock())
+    if manifest.version not in states:
+        store.note_release(manifest.version, manifest.number, manifest.standing, "heard", clock())
     try:
         after = update(home, settings.base_model(home, config), notice, progress, client)
     except ReleaseRefused as error:
@@ -71,9 +72,9 @@ def go_back(home: Path, clock: Clock = utc_now) -> Installed:
 
     Raises: StateError if there is no earlier release.
     """
-    before = installed(home)
+    before, _ = pointer(home)
     after = rollback(home)
-    DeviceStore(home).mark_rolled_back(before.version, clock())
+    DeviceStore(home).mark_rolled_back(before, clock())
     return after
 
 
@@ -83,10 +84,18 @@ def read_notice(home: Path) -> wire.ReleaseNotice | None:
     return wire.decode_notice(path.read_bytes()) if path.exists() else None
 
 
+def notice_if_any(home: Path) -> wire.ReleaseNotice | None:
+    """`read_notice` for who only tells of it: None for one that cannot be read, too."""
+    try:
+        return read_notice(home)
+    except ReleaseRefused:
+        return None
+
+
 def status(home: Path) -> dict[str, Any]:
     """How the device stands, as plain values. Raises: StateError if `home` is no device; ConfigError."""
     config, store, now = settings.load(home), DeviceStore(home), installed(home)
-    notice = read_notice(home)
+    notice = notice_if_any(home)
     return {
         "home": str(home.resolve()),
         "release": now.version,

@@ -141,17 +141,25 @@ def running(
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so `with` blocks end their processes. Main thread only."""
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a lost terminal unwind the stack as Ctrl-C does, so `with` blocks end their processes.
+
+    Their processes are sessions of their own, which no terminal ends. SIGHUP stays ignored if it is (`nohup`). Main
+    thread only.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {end: signal.getsignal(end) for end in ends if signal.getsignal(end) != signal.SIG_IGN}
+    for end in before:
+        signal.signal(end, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for end, handler in before.items():
+            signal.signal(end, handler)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from oel_fleet.demo import Demo
 from oel_fleet.html_report import write_report
 from oel_fleet.loopback import loopback_site
 from oel_fleet.narrate import Screen, clock_text, results_table, screen
-from oel_fleet.processes import interrupted_by_sigterm
+from oel_fleet.processes import interrupted_by_signals
 from oel_fleet.prose import GATE_COLUMNS, gate_rows, verdict
 from oel_fleet.run_folder import Layout, RunRecord, load_run
 from oel_fleet.settings import Settings
@@ -37,7 +37,7 @@ def run_demo(settings: Settings, folder: Path, quiet: bool) -> dict[str, Any]:
     layout, start = Layout(folder.resolve()), time.monotonic()
     layout.root.mkdir(parents=True, exist_ok=True)
     progress, results = Console(stderr=True), _console(quiet)
-    with interrupted_by_sigterm(), screen(progress, time.monotonic) as shown:
+    with interrupted_by_signals(), screen(progress, time.monotonic) as shown:
         demo = _run(settings, layout, shown)
     run = load_run(layout.root)
     table = closing_table(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from oel_shared.types import SPLITS, Split, TeacherContext
 
 if TYPE_CHECKING:
     from oel_shared.evaluate import Evaluation, Measure, Result
+    from oel_shared.model import LanguageModel
     from oel_shared.play import Play
     from oel_shared.wire import Lesson
 
@@ -104,7 +106,9 @@ def read_lessons(path: Path) -> tuple[Lesson, ...]:
         value = json.loads(path.read_text())
         items = value["lessons"] if isinstance(value, dict) else value
         plain = [item.get("lesson", item) for item in items]
-        return tuple(Lesson.of(p["family"], p["template"], p.get("cue", "legal")) for p in plain)
+        return tuple(
+            Lesson.of(p["family"], p["template"], p.get("cue", "legal"), p.get("advice", "do")) for p in plain
+        )
     except FileNotFoundError as error:
         raise UsageError(f"no lessons file {path}") from error
     except KeyError as error:
@@ -139,18 +143,34 @@ def _evaluate(
 ) -> Evaluation:
     from oel_shared.evaluate import Evaluation, evaluate
     from oel_shared.llama import open_model
-    from oel_shared.play import ModelPolicy, Policy, RandomLegal
+    from oel_shared.play import ModelPolicy, RandomLegal
 
     arms: dict[str, tuple[Result, ...]] = {}
     for contender in contenders:
         # One model in memory at a time.
         with open_model(contender.model, contender.adapter, threads) as model:
-            policies: dict[str, Policy] = {contender.name: ModelPolicy(model)}
-            lessons, context = told
-            if lessons:
-                policies[f"{contender.name} + lessons"] = ModelPolicy(model, lessons, context=context)
-            arms |= evaluate(plays, policies, advance).arms
+            arms |= evaluate(plays, {contender.name: ModelPolicy(model)}, advance).arms
+            if told[0]:
+                arms[f"{contender.name} + lessons"] = _told(plays, model, *told, advance)
     return Evaluation(arms | dict(evaluate(plays, {RANDOM: RandomLegal()}, advance).arms))
+
+
+def _told(
+    plays: Sequence[Play],
+    model: LanguageModel,
+    lessons: Sequence[Lesson],
+    context: TeacherContext,
+    advance: Advance,
+) -> tuple[Result, ...]:
+    """The plays of each family, which stand together, with the lessons of that family."""
+    from oel_shared.evaluate import evaluate
+    from oel_shared.play import ModelPolicy
+
+    found: list[Result] = []
+    for family, part in itertools.groupby(plays, key=lambda one: one.game.family):
+        own = [lesson for lesson in lessons if lesson.family == family]
+        found += evaluate(list(part), {"it": ModelPolicy(model, own, context=context)}, advance).arms["it"]
+    return tuple(found)
 
 
 def _summary(

@@ -114,12 +114,18 @@ def plays_in(
 def games_up_to(environment: Environment, split: Split, count: int, seed: int) -> Sequence[Game]:
     """`count` distinct games, or as many as there are. Raises: UsageError if there is none."""
     try:
-        return environment.games(split, count, seed)
+        every = environment.games(split, count, seed)
     except NotInstalled:
         raise
     except UsageError:
         if count == 1:
             raise
+    else:
+        if not every:
+            raise UsageError(
+                f"{environment.family} has no game of the split '{split}': let it have one at least"
+            )
+        return every
     # An environment cannot say how many it has, so ask again in halves: there are `low`, not `high`.
     low, high, found = 0, count, None
     while found is None or high - low > 1:

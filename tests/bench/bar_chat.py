@@ -44,7 +44,7 @@ from oel_client.chat.serving import remembering
 from oel_client.chat.speaking import Stage, Voice
 from oel_client.installation import installed
 from oel_fleet.commands import QUIET
-from oel_fleet.processes import interrupted_by_sigterm, running
+from oel_fleet.processes import interrupted_by_signals, running
 from oel_shared import wire
 from oel_shared.lessons import in_words
 from oel_shared.llama import open_model
@@ -319,7 +319,7 @@ def limits_of_default_model(home: Path, bound: int) -> dict[str, Any]:
 def main() -> None:
     """All three parts, then the verdict."""
     bound = int(os.environ.get("CORRECTIONS", "12"))
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory() as folder:
         home, scripted = Path(folder) / "device", Path(folder) / "scripted"
         scripted.mkdir()
         oel("client", "init", "--home", home, "--env", "scripted", "--seed", 0, "--threads", 1)

@@ -31,7 +31,7 @@ from _search import Search
 from secrets_data import Secret, ordinary_game_lessons, planted_secrets
 
 from oel_client.scrub import Scrubber
-from oel_fleet.processes import interrupted_by_sigterm
+from oel_fleet.processes import interrupted_by_signals
 from oel_server.inbox import Inbox
 from tiny_models import write_tiny
 
@@ -159,7 +159,7 @@ def trial(root: Path, seed: int) -> tuple[bool, Mapping[str, object]]:
 def main() -> None:
     """One trial, then the verdict."""
     seed = int(os.environ.get("SEED", "0"))
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory() as folder:
         passed, figures = trial(Path(folder), seed)
     finish("leaks", passed, seed=seed, **figures)
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _bar import finish
 from _devices import make_devices, report_ids, scripted_report
 
-from oel_fleet.processes import Process, interrupted_by_sigterm, superlink, supernodes
+from oel_fleet.processes import Process, interrupted_by_signals, superlink, supernodes
 from oel_server.flower_transport import CONNECTION, FlowerTransport, flwr
 from oel_shared import wire
 from oel_shared.errors import FederationError
@@ -107,7 +107,7 @@ def nobody_there(root: Path) -> dict[str, object]:
 def main() -> None:
     """Both cases, then the verdict."""
     seed = int(os.environ.get("SEED", "0"))
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory() as folder:
         lost = one_dies(Path(folder) / "lost", seed)
         print(lost, flush=True)
         empty = nobody_there(Path(folder) / "empty")

@@ -24,7 +24,7 @@ from _bar import finish
 from oel_client.session import deal, extract_reports, play_deals, set_up
 from oel_client.store import DeviceStore
 from oel_fleet.in_process import InProcessTransport
-from oel_fleet.processes import interrupted_by_sigterm, superlink, supernodes
+from oel_fleet.processes import interrupted_by_signals, superlink, supernodes
 from oel_server.flower_transport import FlowerTransport
 from oel_server.inbox import Inbox
 from oel_server.knowledge import Knowledge
@@ -103,7 +103,7 @@ def as_bytes(knowledge: Knowledge) -> bytes:
 def main() -> None:
     """Run both and compare."""
     seed = int(os.environ.get("SEED", "0"))
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model = write_tiny(root / "tiny.gguf")
         start = time.monotonic()

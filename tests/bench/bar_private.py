@@ -31,7 +31,7 @@ from _search import Search
 
 from oel_client.session import PLAYS_PER_GAME
 from oel_client.store import DeviceStore
-from oel_fleet.processes import interrupted_by_sigterm
+from oel_fleet.processes import interrupted_by_signals
 from oel_server.inbox import Inbox
 from oel_shared.evaluate import games_up_to
 from tiny_models import write_tiny
@@ -154,7 +154,7 @@ def trial(root: Path, seed: int) -> tuple[bool, Mapping[str, object]]:
 def main() -> None:
     """One trial, then the verdict."""
     seed = int(os.environ.get("SEED", "0"))
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory() as folder:
         passed, figures = trial(Path(folder), seed)
     finish("private", passed, seed=seed, **figures)
 

@@ -37,6 +37,8 @@ class Site:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: list[httpx.Request] = []
+        self.packed_as = ""
+        """The Content-Encoding that is claimed."""
         self.cut_after: list[int] = []
         """Bytes after which the next transfers break off."""
 
@@ -52,7 +54,18 @@ class Site:
         body = data[start:]
         if self.cut_after:
             return httpx.Response(206 if asked else 200, stream=Broken(body[: self.cut_after.pop(0)]))
-        return httpx.Response(206 if asked else 200, content=body)
+        said = {"Content-Encoding": self.packed_as} if self.packed_as else {}
+        return httpx.Response(206 if asked else 200, stream=Whole(body), headers=said)
+
+
+class Whole(httpx.SyncByteStream):
+    """Bytes as they come, which a response's content would be decoded from at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.data
 
 
 class Broken(httpx.SyncByteStream):
@@ -75,10 +88,10 @@ class Device:
             return update(self.home, self.base, notice, client=client, **more)
 
     def offer(
-        self, version: str, data: bytes, role: str = "model", restores: str | None = None
+        self, version: str, data: bytes, role: str = "model", restores: str | None = None, name: str = ""
     ) -> wire.ReleaseNotice:
         """Put a file on the site and describe it truthfully."""
-        name = f"{version}.bin"
+        name = name or f"{version}.bin"
         self.site.files[name] = data
         path = self.home.parent / name
         path.write_bytes(data)
@@ -142,6 +155,32 @@ def test_an_adapter_is_laid_over_the_base(device: Device) -> None:
     assert now.model == device.base
     assert now.adapter is not None
     assert now.adapter.read_bytes() == gguf("adapter", seed=3)
+
+
+@pytest.mark.parametrize("name", ["release.json", "manifest.json"])
+def test_a_file_that_is_named_as_one_of_the_devices_own_is_installed_all_the_same(
+    device: Device, name: str
+) -> None:
+    data = gguf("model", seed=1)
+    assert device.update(device.offer("r1", data, name=name)).model.read_bytes() == data
+    assert installed(device.home).model.read_bytes() == data
+
+
+def test_bytes_that_may_become_any_number_are_refused(device: Device) -> None:
+    device.site.packed_as = "gzip"
+    with pytest.raises(ReleaseRefused, match="came as gzip, which was not asked for"):
+        device.update(device.offer("r1", gguf("model", seed=1)))
+    assert installed(device.home).version == "base"
+    assert not [*(device.home / "incoming").glob("*.part")]
+
+
+def test_a_release_that_the_disk_has_no_room_for_is_not_fetched(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oel_client.download.MARGIN", 2**62)
+    with pytest.raises(StateError, match="make room"):
+        device.update(device.offer("r1", gguf("model", seed=1)))
+    assert device.site.requests == []
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(device: Device) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from oel_client.consent import ledger_lines
 from oel_client.installation import NOTICE, installed
 from oel_client.session import set_up
 from oel_client.upkeep import Taken, go_back, read_notice, status, take_release
@@ -116,6 +118,36 @@ def test_a_notice_that_cannot_be_read_is_refused(home, take):
         take()
     with pytest.raises(ReleaseRefused):
         read_notice(home)
+
+
+def test_a_notice_that_cannot_be_read_leaves_ledger_and_status_readable(home):
+    (home / NOTICE).write_bytes(b"rubbish")
+    assert status(home)["notice"] is None
+    assert ledger_lines(home) == []
+
+
+def test_the_way_back_leads_away_from_a_release_that_is_damaged(home, take, announce):
+    announce("r1", 1)
+    take()
+    for damage in (lambda file: file.unlink(), lambda file: file.write_text("{")):
+        take(force=True)
+        damage(home / "releases" / "r1" / "release.json")
+        assert go_back(home).version == "base"
+        shutil.rmtree(home / "releases" / "r1")
+
+
+def test_what_the_device_went_back_from_is_remembered_until_it_is_installed(home, take, announce, site):
+    data = announce("r1", 1)
+    take()
+    go_back(home)
+    shutil.rmtree(home / "releases" / "r1")
+    site["r1"] = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(ReleaseRefused):
+        take(force=True)
+    site["r1"] = data
+    assert "went back from r1" in take().why
+    assert take(force=True).now.version == "r1"
+    assert [r["state"] for r in status(home)["releases"]] == ["installed"]
 
 
 def test_the_base_has_nothing_to_go_back_to(home):

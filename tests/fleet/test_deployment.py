@@ -21,6 +21,7 @@ from oel_fleet.processes import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+DEVICE = DEPLOY / "systemd" / "edge-oel-device.service"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
@@ -29,9 +30,17 @@ def test_every_unit_runs_a_command_that_oel_understands(unit: Path) -> None:
     commands = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
     assert commands
     for command in commands:
-        program, *words = shlex.split(command)
+        program, *words = shlex.split(command.removeprefix("-"))
         assert program == "/opt/edge-oel/bin/oel"
         understood(words)
+
+
+def test_a_device_plays_on_where_no_release_can_be_fetched() -> None:
+    """A oneshot unit ends at the first command that fails, unless that is allowed to."""
+    first, *others = re.findall(r"^ExecStart=(.*)$", DEVICE.read_text(), re.MULTILINE)
+    assert first.startswith("-")
+    assert " update " in first
+    assert not any(command.startswith("-") for command in others)
 
 
 @pytest.mark.parametrize("timer", sorted((DEPLOY / "systemd").glob("*.timer")), ids=lambda path: path.name)

@@ -170,6 +170,16 @@ def test_a_report_under_a_false_id_is_refused(fleet: Fleet) -> None:
     assert "field id" in Inbox(fleet.server).refusals(1)[0]["reason"]
 
 
+def test_a_notice_that_cannot_be_read_takes_no_good_ones_place(fleet: Fleet) -> None:
+    sent = fleet.put(10, report(5))
+    fleet.transport.collect(1)
+    fleet.transport.announce(1, notice(), [])
+    told = {"notice": b"rubbish", "received": [sent], "refused": []}
+    assert asked(fleet.homes[10], "announce", told)["acknowledgement"]["release"] == "base"
+    assert wire.decode_notice((fleet.homes[10] / NOTICE).read_bytes()) == notice()
+    assert fleet.states(10) == ["acknowledged"]
+
+
 def test_a_device_that_fails_is_logged_and_the_others_count(fleet: Fleet) -> None:
     fleet.put(11, report(5))
     shutil.rmtree(fleet.homes[10])

@@ -54,13 +54,13 @@ def test_an_error_in_the_block_ends_the_process_too(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in family_ids(log))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_fleet_ends_the_processes(tmp_path: Path, number: int) -> None:
     log = tmp_path / "family.log"
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from oel_fleet.processes import interrupted_by_sigterm, running\n"
-        "with interrupted_by_sigterm(), "
+        "from oel_fleet.processes import interrupted_by_signals, running\n"
+        "with interrupted_by_signals(), "
         f"running('family', [sys.executable, '-c', {FAMILY!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"
     )
     fleet = subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
@@ -72,6 +72,15 @@ def test_a_signal_to_the_fleet_ends_the_processes(tmp_path: Path, number: int) -
         fleet.kill()
         fleet.wait()
     assert not any(is_alive(pid) for pid in ids)
+
+
+def test_a_lost_terminal_is_ignored_where_it_was_before() -> None:
+    script = (
+        "import os, signal\nfrom oel_fleet.processes import interrupted_by_signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with interrupted_by_signals():\n    os.kill(os.getpid(), signal.SIGHUP)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_process_that_ignores_politeness_is_ended_all_the_same(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from oel_shared.environments import open_environment
 from oel_shared.errors import UsageError
+from oel_shared.eval_cli import _told
 from oel_shared.evaluate import evaluate, games_up_to, paired_difference, plays_in, plays_of
 from oel_shared.play import ModelPolicy, RandomLegal
 from oel_shared.wire import Lesson
@@ -104,3 +105,29 @@ def test_games_are_dealt_in_turn():
     assert [p.game for p in plays] == [*games, *games, games[0]]
     assert len({p.seed for p in plays[:3]}) == 1
     assert len({p.seed for p in plays}) == 3
+
+
+class Empty:
+    """An environment without a game."""
+
+    family = "empty"
+    public_words = frozenset[str]()
+
+    def games(self, split, count, seed):
+        return []
+
+
+def test_an_environment_without_a_game_is_one_line():
+    with pytest.raises(UsageError, match="empty has no game of the split 'final'"):
+        plays_in(Empty(), "final", 8, seed=1)
+
+
+def test_eval_tells_each_family_its_own_lessons():
+    model = ScriptedModel()
+    lessons = [Lesson.of("scripted", "go {any}"), Lesson.of("coin_collector", "look")]
+    plays = plays_in(CORRIDOR, "practice", 4, seed=1)
+    told = _told(plays, model, lessons, "all", lambda: None)
+    assert [r.seed for r in told] == [p.seed for p in plays]
+    texts = "\n".join(m.content for query in model.asked for m in query.prompt)
+    assert "go something" in texts
+    assert '"look", choose' not in texts

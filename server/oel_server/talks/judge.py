@@ -91,12 +91,16 @@ def precheck(
     """Does the model keep the rules more often when it is told them?
 
     Returns: the figures; `unheeded`, ids of rules that it then keeps less often; `helps`, whether one is kept more
-    often, or cannot be told from a text and is left to the gap that distil measures.
+    often, or was told and no answers could tell whether it is kept: it is left to the gap that distil measures.
     """
     found = as_json(untold, told, knowledge)
-    rules = {key: (rule.get("before", 0.0), rule.get("after", 0.0)) for key, rule in found["rules"].items()}
+    # Answers that one rule makes short may tell nothing of another: that is no sign against it, or for it.
+    rules = {
+        k: (r["before"], r["after"]) for k, r in found["rules"].items() if r.keys() >= {"before", "after"}
+    }
     unheeded = [key for key, (before, after) in rules.items() if after < before]
-    untellable = {lesson.id for lesson in knowledge.used(FAMILY)} - rules.keys()
+    said = {rule for talk in told for rule in rules_for(talk.topic, knowledge)}
+    untellable = {one.id for one in knowledge.used(FAMILY) if known_rule(one) in said} - rules.keys()
     helps = bool(untellable) or any(after > before for before, after in rules.values())
     return {**found, "unheeded": unheeded, "helps": helps}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from made_reports import knowledge_of
+from oel_server.talks import judge
 from oel_server.talks.judge import (
     as_json,
     keeps_form,
@@ -16,7 +17,7 @@ from oel_server.talks.judge import (
     taught_talks,
     well_formed,
 )
-from oel_server.talks.practise import PracticeTalk
+from oel_server.talks.practise import RULES_SHOWN, PracticeTalk
 from oel_shared.wire import Lesson
 from scripted_model import ScriptedModel
 
@@ -59,6 +60,22 @@ def test_a_rule_that_is_kept_less_often_when_told_is_unheeded():
 def test_a_rule_that_no_text_shows_is_left_to_the_gap():
     assert kept_rules(talks(SHORT), knowledge_of(SOURCES)) == ()
     assert precheck(talks(SHORT), talks(SHORT), knowledge_of(SOURCES))["helps"]
+
+
+def test_answers_too_short_to_tell_of_a_rule_say_nothing_against_it(monkeypatch):
+    figures = {"rules": {BRIEFLY.id: {"before": 1.0}}}
+    monkeypatch.setattr(judge, "as_json", lambda *_: figures)
+    found = precheck(talks(SHORT), talks(SHORT), knowledge_of(BRIEFLY))
+    assert (found["unheeded"], found["helps"]) == ([], True)  # it is left to the gap
+
+
+def test_a_rule_that_was_never_told_is_no_sign_of_help(monkeypatch):
+    """Of a topic's rules so many are told; a further one is known and not tried."""
+    texts = ("answer briefly", "answer in english", "show the steps")
+    rules = [Lesson.of("chat", text, "facts") for text in texts]
+    figures = {"rules": {rule.id: {"before": 0.0, "after": 0.0} for rule in rules[:RULES_SHOWN]}}
+    monkeypatch.setattr(judge, "as_json", lambda *_: figures)
+    assert not precheck(talks(SHORT), talks(SHORT), knowledge_of(*rules))["helps"]
 
 
 def test_empty_answers_and_circles_are_not_well_formed():
