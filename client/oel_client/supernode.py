@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from flwr.proto.fab_pb2 import GetFabRequest, GetFabResponse
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -23,8 +24,10 @@ from flwr.proto.fleet_pb2 import (
     UnregisterNodeFleetResponse,
 )
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.run import RunNotRunningException
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from oel_client.bundle import check_bundle
 from oel_client.identity import KEY, private_key
 from oel_shared.console import say
 from oel_shared.errors import FederationError
@@ -82,6 +85,19 @@ class SameNode(FleetHttpClient):  # type: ignore[misc]
                 raise
             return False
         return True
+
+    def GetFab(self, request: GetFabRequest) -> GetFabResponse:
+        """The run's app bundle, if it holds no code; else the run passes for one that has ended.
+
+        Raises: RunNotRunningException, on which Flower drops the message and stays up.
+        """
+        answer: GetFabResponse = super().GetFab(request)
+        try:
+            check_bundle(answer.fab.content, answer.fab.hash_str)
+        except FederationError as error:
+            say(str(error))
+            raise RunNotRunningException from error
+        return answer
 
     def UnregisterNode(self, request: UnregisterNodeFleetRequest) -> UnregisterNodeFleetResponse:
         """Never, so that the same node comes back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -32,11 +33,12 @@ from oel_fleet.processes import (
     supernode,
     supernodes,
 )
-from oel_server import releases
-from oel_server.flower_transport import FlowerTransport
+from oel_server import flower_transport, releases
+from oel_server.flower_transport import FlowerTransport, write_bundle
 from oel_server.http_files import serving
 from oel_server.inbox import Inbox
-from oel_shared import wire
+from oel_shared import atomic, wire
+from oel_shared.errors import FederationError
 from oel_shared.flower_programs import flower_environment, superlink_command
 from oel_shared.gguf_file import sha256_file
 from tiny_models import write_tiny
@@ -166,3 +168,40 @@ def write_certificates(folder: Path) -> tuple[Path, dict[str, str]]:
     (folder / "one.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return folder / "one.pem", {"certfile": "one.pem", "keyfile": "key.pem", "ca-certfile": "one.pem"}
+
+
+@pytest.mark.slow
+def test_a_device_runs_no_code_that_a_run_brings_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, home, ran = tmp_path / "server", tmp_path / "device", tmp_path / "ran"
+    server.mkdir()
+    install_base(home, write_tiny(tmp_path / "base.gguf", seed=0))
+    put(home, report(5), [LESSON])
+
+    # The server's own `flwr run` loads it too; what matters is the device's process.
+    module = (
+        "import sys\nfrom flwr.clientapp import ClientApp\napp = ClientApp()\n"
+        f"if 'flwr-clientapp' in sys.argv[0]:\n    open({str(ran)!r}, 'w')\n"
+    )
+
+    def with_code(folder: Path) -> Path:
+        for name in ("__init__.py", "flower_app.py"):
+            atomic.write_text(write_bundle(folder) / "oel_client" / name, module)
+        return folder
+
+    with (
+        superlink(tmp_path / "flower") as link,
+        supernode(tmp_path / "flower", "device", link.address, home) as node,
+    ):
+        transport = FlowerTransport(server, link.address, min_nodes=1, min_devices=1, deadline=20)
+        assert [item.report.episodes for item in transport.collect(1)] == [5]
+        with monkeypatch.context() as patch:
+            patch.setattr(flower_transport, "write_bundle", with_code)
+            with pytest.raises(FederationError, match="none of 1 nodes answered"):
+                transport.collect(2)
+        assert "it is not run" in node.log.read_text()
+        assert not ran.exists()
+        shutil.rmtree(server / "flower" / "bundle")
+        put(home, report(6), [LESSON])
+        assert [item.report.episodes for item in transport.collect(3)] == [6]
