@@ -22,6 +22,9 @@ from gguf.quants import quantize
 Floats = npt.NDArray[np.float32]
 
 
+END_OF_TEXT, IM_END = 0, 2
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a tiny model looks like; widths divide by 32 and not by 256, as SmolLM2's attention does."""
@@ -37,6 +40,8 @@ class Shape:
     context: int = 2048
     rope_base: float = 10_000.0
     epsilon: float = 1e-5
+    eos: int = IM_END
+    """What the file calls its end of text; the template ends a turn with `IM_END` whatever it is."""
     rope_factors: bool = False
     """Whether the file divides its rotary frequencies one by one, as Llama 3's do."""
 
@@ -138,7 +143,7 @@ def write_tiny(path: Path, shape: Shape | None = None, type_name: str = "F32", s
     shape = shape or Shape()
     writer = GGUFWriter(path, shape.architecture)
     _metadata(writer, shape, type_name)
-    _tokenizer(writer, shape.vocab)
+    _tokenizer(writer, shape.vocab, shape.eos)
     for hf_name, weight in random_weights(shape, seed).items():
         name = _gguf_name(hf_name, shape.architecture)
         if name.endswith("norm.weight"):
@@ -191,7 +196,7 @@ def _default_vocabulary() -> tuple[list[str], list[int], list[str], dict[str, An
     return lists[0], lists[1], lists[2], extra
 
 
-def _tokenizer(writer: GGUFWriter, vocab: int) -> None:
+def _tokenizer(writer: GGUFWriter, vocab: int, eos: int) -> None:
     tokens, types, merges, extra = _default_vocabulary()
     known = set(tokens[:vocab])
     writer.add_tokenizer_model("gpt2")
@@ -200,7 +205,7 @@ def _tokenizer(writer: GGUFWriter, vocab: int) -> None:
     writer.add_token_types(types[:vocab])
     writer.add_token_merges([m for m in merges if m.replace(" ", "") in known and set(m.split()) <= known])
     writer.add_add_bos_token(False)
-    for key, value in extra.items():
+    for key, value in (extra | {"tokenizer.ggml.eos_token_id": eos}).items():
         if isinstance(value, str):
             writer.add_string(key, value)
         else:

@@ -80,24 +80,35 @@ class LlamaModel:
         return [self._known[q].copy() for q in queries]
 
     def _score_fresh(self, queries: Sequence[ChoiceQuery]) -> list[LogProbs]:
-        parts = [
-            (self.tokenize(self.render(query.prompt), special=True), query.choices[i : i + CHOICES_AT_ONCE])
-            for query in queries
-            for i in range(0, len(query.choices), CHOICES_AT_ONCE)
-        ]
+        cut = [self._cut(query) for query in queries]
+        parts = [part for mine in cut for part in mine]
         # Neighbours share most: of one game often all but the last commands.
         order = sorted(range(len(parts)), key=lambda i: parts[i][0])
         prompts = [parts[i][0] for i in order]
-        choices = [
-            [[*self.tokenize(c, special=False), self._llama.end_of_turn] for c in parts[i][1]] for i in order
-        ]
+        choices = [parts[i][1] for i in order]
         scored = [
             s for c in self._chunks(prompts, choices) for s in self._score_chunk(prompts[c], choices[c])
         ]
         found = dict(zip(order, scored, strict=True))
         rest = (found[i] for i in range(len(parts)))
-        counts = [-(-len(query.choices) // CHOICES_AT_ONCE) for query in queries]
-        return [np.concatenate([next(rest) for _ in range(count)]) for count in counts]
+        return [np.concatenate([next(rest) for _ in mine]) for mine in cut]
+
+    def _cut(self, query: ChoiceQuery) -> list[tuple[list[int], list[list[int]]]]:
+        """The prompt with some of its choices each time, as token ids, so that both fit the context together."""
+        prompt, found, used = (
+            self.tokenize(self.render(query.prompt), special=True),
+            list[list[list[int]]](),
+            0,
+        )
+        for choice in query.choices:
+            option = [*self.tokenize(choice, special=False), self._llama.end_of_turn]
+            full = used + len(option) > self._llama.capacity
+            if not found or full or len(found[-1]) == CHOICES_AT_ONCE:
+                found.append([])
+                used = len(prompt)
+            found[-1].append(option)
+            used += len(option)
+        return [(prompt, options) for options in found]
 
     def next_token_log_probs(self, prompt: Sequence[Message], answer: str) -> LogProbs:
         """See `LanguageModel.next_token_log_probs`; in float32. Raises: ModelFileError if it does not fit."""
@@ -131,19 +142,22 @@ class LlamaModel:
     ) -> Iterator[str]:
         """`generate` piece by piece: a text a token, empty while a character is not whole yet.
 
-        Nothing else may use the model until the iterator ends or is closed.
+        Nothing else may use the model until the iterator ends or is closed. An answer ends with the context.
+        Raises: ModelFileError if the prompt leaves no room for one.
         """
         rng = np.random.default_rng(seed)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         try:
             fed = self.tokenize(self.render(prompt), special=True)
+            self._llama.check_fits(len(fed) + 1)
             logits = self._llama.decode_prompts([fed])[0]
-            for written in range(1, max_tokens + 1):
+            most = min(max_tokens, self._llama.capacity - len(fed))
+            for written in range(1, most + 1):
                 token = sample(logits, temperature, rng, top_p, top_k)
                 if self._llama.ends(token):
                     break
-                yield decoder.decode(self._llama.piece(token), final=written == max_tokens)
-                if written < max_tokens:
+                yield decoder.decode(self._llama.piece(token), final=written == most)
+                if written < most:
                     logits = self._llama.decode([(token, len(fed) + written - 1, [1], True)])[0]
             if rest := decoder.decode(b"", final=True):
                 yield rest

@@ -17,7 +17,7 @@ import numpy as np
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
 from oel_shared.llama_decoder import Decoder, Row
-from oel_shared.llama_loading import load_adapter, read_template, silence
+from oel_shared.llama_loading import load_adapter, read_template, silence, tokenized, turn_end
 from oel_shared.token_trie import Item, TokenTrie, common_prefix, shared_length
 from oel_shared.unpacking import unpacked
 
@@ -44,8 +44,8 @@ class LlamaContext:
         self.capacity = int(min(CONTEXT_TOKENS, lib.llama_model_n_ctx_train(self._model)))
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
-        self.end_of_turn = lib.llama_vocab_eos(self._vocab)
         self.template = read_template(self._model, path)
+        self.end_of_turn = turn_end(self._vocab, self.template)
         self._adapter = load_adapter(self._model, adapter) if adapter else None
         self._threads = threads
         self._decoder = self._new_decoder(MAX_SEQUENCES, self.capacity, shared=True)
@@ -60,10 +60,7 @@ class LlamaContext:
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids; `special` reads control tokens such as `<|im_end|>` as what they are."""
-        raw = text.encode()
-        buffer = (lib.llama_token * (len(raw) + 8))()
-        count = lib.llama_tokenize(self._vocab, raw, len(raw), buffer, len(raw) + 8, False, special)
-        return list(buffer[:count])
+        return tokenized(self._vocab, text, special)
 
     def piece(self, token: int) -> bytes:
         """What a token writes: UTF-8, perhaps a part of a character; nothing for a control token."""

@@ -1,4 +1,4 @@
-"""What is asked of llama.cpp once, when a model is opened: silence, the chat template, an adapter."""
+"""What is asked of llama.cpp as a model is opened: silence, chat template, end of a turn, adapter."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import llama_cpp as lib
 
 from oel_shared.chat_template import ChatTemplate
 from oel_shared.errors import ModelFileError
+from oel_shared.model import Message
 
 
 def silence() -> Any:
@@ -30,6 +31,43 @@ def read_template(model: Any, path: Path) -> ChatTemplate:
     tokens = range(lib.llama_vocab_n_tokens(vocab))
     controls = tuple(_text(vocab, token) for token in tokens if lib.llama_vocab_is_control(vocab, token))
     return ChatTemplate(source.decode(), _text(vocab, bos) if bos >= 0 else "", controls)
+
+
+def tokenized(vocab: Any, text: str, special: bool) -> list[int]:
+    """Token ids; `special` reads control tokens such as `<|im_end|>` as what they are."""
+    raw = text.encode()
+    buffer = (lib.llama_token * (len(raw) + 8))()
+    count = lib.llama_tokenize(vocab, raw, len(raw), buffer, len(raw) + 8, False, special)
+    return list(buffer[:count])
+
+
+def turn_end(vocab: Any, template: ChatTemplate) -> int:
+    """The token that ends an assistant's turn: what the template puts there, else the file's end of text.
+
+    A file may name another as its end of text, as those of Gemma 3 do, which a model hardly ever puts after a turn.
+    """
+    said = (Message("user", "Hello"), Message("assistant", "Hello"))
+    try:
+        rendered = tokenized(vocab, template.render(said), special=True)
+    except ModelFileError:  # a template that knows one kind of prompt only
+        rendered = []
+    ends = [token for token in rendered if lib.llama_vocab_is_eog(vocab, token)]
+    return int(ends[-1] if ends else lib.llama_vocab_eos(vocab))
+
+
+def end_of_turn(path: Path) -> int:
+    """`turn_end` of a GGUF file, of which the vocabulary alone is loaded. Raises: ModelFileError."""
+    lib.llama_backend_init()
+    lib.llama_log_set(silence(), ctypes.c_void_p(0))
+    how = lib.llama_model_default_params()
+    how.vocab_only = True
+    model = lib.llama_model_load_from_file(str(path).encode(), how)
+    if not model:
+        raise ModelFileError(f"llama.cpp cannot load {path}: the file is damaged or newer than llama.cpp")
+    try:
+        return turn_end(lib.llama_model_get_vocab(model), read_template(model, path))
+    finally:
+        lib.llama_model_free(model)
 
 
 def load_adapter(model: Any, path: Path) -> Any:

@@ -14,6 +14,7 @@ from oel_server.package.naming import gguf_name, to_gguf_rows
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import GgufHeader, read_header
 from oel_shared.gguf_write import is_linear, weights_of
+from oel_shared.llama_loading import end_of_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,10 +41,8 @@ def load_folder(folder: Path, template: Path) -> tuple[PreTrainedModel, PreTrain
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelFileError(f"{folder} cannot be loaded for training: {line}") from error
     check_template(model, header)
-    end = header.fields.get("tokenizer.ggml.eos_token_id")
-    if type(end) is int:
-        # Devices end a choice with what their file says, and that is not what every tokenizer calls eos.
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    # Devices end a choice as their file's template ends a turn, and that is not what every tokenizer calls eos.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_of_turn(template))
     return model, tokenizer
 
 

@@ -14,6 +14,7 @@ import torch
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import GgufHeader, read_header
 from oel_shared.gguf_write import weights_of
+from oel_shared.llama_loading import end_of_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ _GEMMA3_27B_LAYERS = 62
 
 
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Dequantise `path` to float32. Takes seconds.
+    """Dequantise `path` to float32; an answer ends as its template ends a turn. Takes seconds.
 
     Raises: ModelFileError if the file is missing, not GGUF, damaged, or scales its rotary positions in a way
         that is not known here.
@@ -53,6 +54,7 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelFileError(f"{path} cannot be loaded for training: {line}") from error
     _scale_rotary(model, header)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_of_turn(path))
     return model, tokenizer
 
 

@@ -10,6 +10,7 @@ from oel_server.learner.compute import pick_device
 from oel_server.learner.master import Master, load_master
 from oel_server.learner.update import Update
 from oel_shared.errors import ConfigError, ModelFileError
+from tiny_models import END_OF_TEXT, IM_END, Shape, write_tiny
 
 
 def test_a_choice_is_its_own_tokens_and_end_of_turn(make_master):
@@ -53,3 +54,8 @@ def test_the_default_model_loads_in_float32_and_its_update_adds_up(tmp_path):
     before, after = base.model.get_parameter(name), later.model.get_parameter(name)
     assert torch.equal(before + 0.25, after)
     assert base.digest() != later.digest()
+
+
+def test_an_answer_ends_as_the_template_ends_a_turn(tmp_path):
+    master = load_master(write_tiny(tmp_path / "tiny.gguf", Shape(eos=END_OF_TEXT)), None)
+    assert master.end == IM_END
