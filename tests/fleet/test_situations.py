@@ -41,6 +41,7 @@ class Device:
 
     def extract(self, *families: str) -> None:
         config = settings.load(self.home).model_copy(update={"share_situations": families})
+        settings.write(self.home, config)
         extract_reports(self.home, self.store, ScriptedModel(fond_of_keys), config)
 
     def meet(self) -> list[str]:
