@@ -148,7 +148,12 @@ def interrupted_by_signals() -> Iterator[None]:
     thread only.
     """
 
+    def go_on(number: int, frame: FrameType | None) -> None: ...
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        # A shell and the kernel both tell of a lost terminal: the second time must not cut short the ending.
+        for end in before:
+            signal.signal(end, go_on)
         raise KeyboardInterrupt
 
     ends = (signal.SIGTERM, signal.SIGHUP)

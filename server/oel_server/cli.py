@@ -34,6 +34,9 @@ def init(
     ] = None,
     superlink: Annotated[str | None, typer.Option(help="host:port of the SuperLink.")] = None,
     url: Annotated[str | None, typer.Option(help="Where devices fetch releases from.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port to serve releases at, if not that of --url.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Picks games and choices.")] = None,
     min_nodes: Annotated[int | None, typer.Option(min=1, help="Devices to wait for.")] = None,
     min_devices: Annotated[
@@ -50,8 +53,8 @@ def init(
 
     file = str(Path(model).expanduser().resolve()) if model and model != "default" else model
     given = {
-        "model": file, "environments": environments, "superlink": superlink, "url": url, "seed": seed,
-        "min_nodes": min_nodes, "min_devices": min_devices, "threads": threads,
+        "model": file, "environments": environments, "superlink": superlink, "url": url, "listen": listen,
+        "seed": seed, "min_nodes": min_nodes, "min_devices": min_devices, "threads": threads,
     }  # fmt: skip
     config = set_up(folder, {k: v for k, v in given.items() if v is not None and v != []})
     if as_json:

@@ -15,6 +15,8 @@ from oel_shared.errors import StateError
 from oel_shared.types import TeacherContext
 
 CONFIG = "config.toml"
+BEHIND_TLS = "127.0.0.1:8080"
+"""Where files are served if devices fetch them from an https:// address and the settings do not say."""
 Positive = Annotated[int, Field(ge=1, le=100_000)]
 
 
@@ -26,6 +28,7 @@ class ServerConfig(Config):
     practice_source: Annotated[str, Field(pattern=r"^(\w[\w.]*:\w+)?$")] = ""
     superlink: Annotated[str, Field(pattern=r"^\S+:\d+$")] = "127.0.0.1:8000"
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
+    listen: Annotated[str, Field(pattern=r"^(\S+:\d+)?$")] = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -47,6 +50,8 @@ _COMMENTS = {
     "practice_source": "Your own source of practice prompts, as 'package.module:Class'; else the server's games.",
     "superlink": "host:port of the SuperLink.",
     "url": "Where devices fetch the files of releases; must answer with the folder `releases`.",
+    "listen": "host:port where `oel server start` serves them in plain HTTP, for a proxy with TLS before it. "
+    f'"" is the address in an http:// url, and {BEHIND_TLS} for https://.',
     "seed": "Picks the server's games and random choices.",
     "threads": "Threads of llama.cpp and torch.",
     "device": "Where training computes: auto takes a GPU if there is one.",

@@ -7,7 +7,7 @@ the next round starts from the newest release that has nothing of it. A round th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,8 @@ def erase_device(server: Path, node_id: str) -> Erased:
             )
         lessons, first_round = inbox.supported_by(node_id), inbox.first_round_of(node_id)
         retracted = _retract(server, lessons, first_round, f"node {node_id} was erased", node_id)
+        for file in sorted((server / "rounds").glob("*/*.json")):
+            _rewrite(file, node_id, _without_node)
         return _erased(server, inbox.erase_node(node_id), lessons, retracted)
 
 
@@ -64,7 +66,7 @@ def erase_lesson(server: Path, lesson_id: str) -> Erased:
         retracted = _retract(server, {lesson_id}, 1, f"lesson {lesson_id} was erased")
         for file in (server / "knowledge.json", *sorted((server / "rounds").glob("*/*.json"))):
             if file.exists():
-                _rewrite(file, lesson_id)
+                _rewrite(file, lesson_id, _without)
         return _erased(server, inbox.erase_lesson(lesson_id), {lesson_id}, retracted)
 
 
@@ -100,10 +102,20 @@ def _shared_by(server: Path, number: int) -> set[str]:
     return {node for family in practised.get("shared", {}).values() for node in family["nodes"]}
 
 
-def _rewrite(file: Path, lesson_id: str) -> None:
+def _rewrite(file: Path, identity: str, without: Callable[[Any, str], Any]) -> None:
     before = file.read_text()
-    if lesson_id in before:
-        atomic.write_text(file, json.dumps(_without(json.loads(before), lesson_id), indent=1) + "\n")
+    if identity in before:
+        atomic.write_text(file, json.dumps(without(json.loads(before), identity), indent=1) + "\n")
+
+
+def _without_node(value: Any, node_id: str) -> Any:
+    """The same JSON with the node in no list of `nodes`."""
+    if isinstance(value, dict):
+        rest = {key: _without_node(item, node_id) for key, item in value.items()}
+        if isinstance(nodes := rest.get("nodes"), list):
+            rest["nodes"] = [node for node in nodes if node != node_id]
+        return rest
+    return [_without_node(item, node_id) for item in value] if isinstance(value, list) else value
 
 
 def _without(value: Any, lesson_id: str) -> Any:

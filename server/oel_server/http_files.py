@@ -85,7 +85,6 @@ def _server(releases: Path) -> uvicorn.Server:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
-    except OSError as error:
-        raise FederationError(
-            f"cannot listen on {host}:{port}: {error.strerror}: choose another port"
-        ) from error
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FederationError(f"cannot listen on {host}:{port}: {reason}: choose another address") from error

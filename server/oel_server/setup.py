@@ -45,12 +45,12 @@ def serve(folder: Path, say: Callable[[str], None]) -> None:
     """SuperLink and file server until interrupted. Raises: FederationError if the SuperLink ends by itself."""
     config = settings.load(folder)
     host, port = config.superlink.rsplit(":", 1)
-    files = urlsplit(config.url)
+    files_host, files_port = files_address(config)
     flower = (folder / "flower").resolve()
     flower.mkdir(parents=True, exist_ok=True)
     command = superlink_command(flower / "superlink.db", int(port), host)
-    with serving(folder / "releases", files.hostname or "127.0.0.1", files.port or 80) as url:
-        say(f"releases: {url}; SuperLink: {config.superlink}. Ctrl-C ends both.")
+    with serving(folder / "releases", files_host, files_port) as url:
+        say(f"releases: {config.url}, served at {url}; SuperLink: {config.superlink}. Ctrl-C ends both.")
         process = subprocess.Popen(command, env=flower_environment(flower, os.environ))
         try:
             code = process.wait()
@@ -58,3 +58,12 @@ def serve(folder: Path, say: Callable[[str], None]) -> None:
             process.terminate()
             process.wait()
     raise FederationError(f"the SuperLink ended with exit code {code}: see its messages above")
+
+
+def files_address(config: ServerConfig) -> tuple[str, int]:
+    """Host and port where released files are served, in plain HTTP."""
+    url = urlsplit(config.url)
+    if not config.listen and url.scheme == "http":
+        return url.hostname or "127.0.0.1", url.port or 80
+    host, port = (config.listen or settings.BEHIND_TLS).rsplit(":", 1)
+    return host, int(port)

@@ -74,6 +74,40 @@ def test_a_signal_to_the_fleet_ends_the_processes(tmp_path: Path, number: int) -
     assert not any(is_alive(pid) for pid in ids)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_short_the_ending(tmp_path: Path, number: int) -> None:
+    """The program in the block ignores politeness, so that its end takes as long as it may."""
+    log = tmp_path / "stubborn.log"
+    stubborn = (
+        "import os, signal, time\n"
+        "def heard(*_): print('asked', flush=True)\n"
+        "signal.signal(signal.SIGTERM, heard)\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n"
+    )
+    script = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from oel_fleet.processes import interrupted_by_signals, running\n"
+        "with interrupted_by_signals(), "
+        f"running('stubborn', [sys.executable, '-c', {stubborn!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"
+    )
+    fleet = subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
+    try:
+        for words in (1, 2):
+            end = time.monotonic() + 20
+            while not (log.exists() and len(log.read_text().split()) == words):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            os.kill(fleet.pid, number)
+        assert fleet.wait(20) != 0
+    finally:
+        fleet.kill()
+        fleet.wait()
+    child = int(log.read_text().split()[0])
+    alive = is_alive(child)
+    if alive:
+        os.kill(child, signal.SIGKILL)
+    assert not alive
+
+
 def test_a_lost_terminal_is_ignored_where_it_was_before() -> None:
     script = (
         "import os, signal\nfrom oel_fleet.processes import interrupted_by_signals\n"

@@ -105,6 +105,7 @@ def test_a_folder_that_is_no_server_is_one_clear_line(oel, tmp_path, command):
         (("--env", "scriptd"), "Did you mean 'scripted'"),
         (("--superlink", "nowhere"), "superlink"),
         (("--url", "nowhere"), "url"),
+        (("--listen", "nowhere"), "listen"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_two(oel, tmp_path, tiny_llama, arguments, says):

@@ -177,3 +177,16 @@ def test_what_a_device_withdraws_is_forgotten_with_the_texts_that_only_it_stood_
     assert set(Inbox(server).texts().values()) == {KEPT}
     kinds = [left.kind for left in Outbox(tmp_path / "c").ledger()]
     assert kinds == ["report", "text", "withdrawal"]
+
+
+def test_what_rounds_wrote_down_about_an_erased_device_goes_too(server):
+    """Its id stands in the lists of who reported and of who shared; counts and other nodes stay."""
+    shared = {"toy": {"situations": 48, "nodes": ["11", "12"]}}
+    RoundFolder(server, 2).run("collect", lambda: {"reports": 3, "nodes": ["10", "11", "12"], "bytes_up": 12})
+    RoundFolder(server, 2).run("practise", lambda: {"shared": shared, "episodes": ["12"]})
+    RoundFolder(server, 2).run("release", lambda: {"released": True})
+    assert "r2" in erase_device(server, "12").retracted
+    collected, practised = (RoundFolder(server, 2).result(stage) for stage in ("collect", "practise"))
+    assert (collected["nodes"], collected["reports"], collected["bytes_up"]) == (["10", "11"], 3, 12)
+    assert practised["shared"] == {"toy": {"situations": 48, "nodes": ["11"]}}
+    assert practised["episodes"] == ["12"]

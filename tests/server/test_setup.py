@@ -3,11 +3,13 @@ from __future__ import annotations
 import sys
 import tomllib
 
+import httpx
 import pytest
 
+from oel_fleet.processes import free_port
 from oel_server import config as settings
 from oel_server import setup
-from oel_server.setup import serve, set_up
+from oel_server.setup import files_address, serve, set_up
 from oel_shared.errors import ConfigError, FederationError, ModelFileError, StateError, UsageError
 
 SPEC = "scripted?rooms=3"
@@ -60,6 +62,7 @@ def test_set_up_does_not_overwrite_other_settings(server):
         ({"environments": ("scriptd",)}, UsageError, "Did you mean 'scripted'"),
         ({"superlink": "nowhere"}, ConfigError, "superlink"),
         ({"url": "ftp://x"}, ConfigError, "url"),
+        ({"listen": "nowhere"}, ConfigError, "listen"),
         ({"alpha": 1.5}, ConfigError, "alpha"),
         ({"gate_game": 3}, ConfigError, "gate_games"),
     ],
@@ -85,8 +88,49 @@ def test_a_superlink_that_ends_by_itself_is_an_error_and_the_file_server_ends_to
     monkeypatch.setattr(setup, "serving", serving_on_a_free_port(said))
     with pytest.raises(FederationError, match="exit code 3"):
         serve(server, said.append)
-    assert said[0].startswith("releases: http://127.0.0.1:")
+    assert said[0].startswith("releases: http://127.0.0.1:0, served at http://127.0.0.1:")
     assert said[1] == "file server gone"
+
+
+@pytest.mark.parametrize(
+    ("url", "listen", "address"),
+    [
+        ("http://192.0.2.7:8080", "", ("192.0.2.7", 8080)),
+        ("http://192.0.2.7", "", ("192.0.2.7", 80)),
+        ("http://example.org:80", "127.0.0.1:9000", ("127.0.0.1", 9000)),
+        ("https://example.org", "", ("127.0.0.1", 8080)),
+        ("https://example.org:8443/oel", "0.0.0.0:80", ("0.0.0.0", 80)),
+    ],
+)
+def test_files_are_served_at_listen_else_at_the_url_and_behind_tls_on_the_loopback(url, listen, address):
+    assert files_address(settings.ServerConfig(url=url, listen=listen)) == address
+
+
+def test_a_server_with_an_https_address_serves_its_files_in_plain_http_for_a_proxy(
+    tmp_path, given, monkeypatch
+):
+    port, folder, fetched = free_port(), tmp_path / "server", []
+    set_up(folder, {**given, "url": "https://example.org", "listen": f"127.0.0.1:{port}"})
+    (folder / "releases" / "r1").mkdir()
+    for name in ("manifest.json", "model.gguf"):
+        (folder / "releases" / "r1" / name).write_bytes(name.encode())
+    monkeypatch.setattr(setup, "superlink_command", lambda *_: [sys.executable, "-c", ""])
+
+    def say(text):
+        assert text.startswith(f"releases: https://example.org, served at http://127.0.0.1:{port};")
+        fetched.append(httpx.get(f"http://127.0.0.1:{port}/r1/model.gguf").content)
+
+    with pytest.raises(FederationError, match="exit code 0"):
+        serve(folder, say)
+    assert fetched == [b"model.gguf"]
+
+
+def test_an_address_that_cannot_be_had_is_one_clear_line(tmp_path, given):
+    set_up(tmp_path, {**given, "listen": "127.0.0.1:99999"})
+    with pytest.raises(
+        FederationError, match=r"^cannot listen on 127.0.0.1:99999: .*: choose another address$"
+    ):
+        serve(tmp_path, print)
 
 
 def serving_on_a_free_port(said):

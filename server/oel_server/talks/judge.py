@@ -99,8 +99,8 @@ def precheck(
         k: (r["before"], r["after"]) for k, r in found["rules"].items() if r.keys() >= {"before", "after"}
     }
     unheeded = [key for key, (before, after) in rules.items() if after < before]
-    said = {rule for talk in told for rule in rules_for(talk.topic, knowledge)}
-    untellable = {one.id for one in knowledge.used(FAMILY) if known_rule(one) in said} - rules.keys()
+    said = {(talk.topic, rule) for talk in told for rule in rules_for(talk.topic, knowledge)}
+    untellable = {x.id for x in knowledge.used(FAMILY) if (x.cue, known_rule(x)) in said} - rules.keys()
     helps = bool(untellable) or any(after > before for before, after in rules.values())
     return {**found, "unheeded": unheeded, "helps": helps}
 

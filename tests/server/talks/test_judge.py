@@ -78,6 +78,13 @@ def test_a_rule_that_was_never_told_is_no_sign_of_help(monkeypatch):
     assert not precheck(talks(SHORT), talks(SHORT), knowledge_of(*rules))["helps"]
 
 
+def test_a_rule_that_is_told_in_another_topic_was_not_told_in_its_own():
+    facts = [Lesson.of("chat", text, "facts") for text in ("answer briefly", "use headings", "use emoji")]
+    knowledge = knowledge_of(*facts, Lesson.of("chat", "use emoji", "maths"))
+    both = [*talks(LONG), *talks(LONG, topic="maths")]
+    assert not precheck(both, both, knowledge)["helps"]
+
+
 def test_empty_answers_and_circles_are_not_well_formed():
     assert well_formed("Oslo.")
     assert well_formed(LONG)
