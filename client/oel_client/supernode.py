@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from flwr.proto.fleet_pb2 import (
     UnregisterNodeFleetRequest,
     UnregisterNodeFleetResponse,
 )
+from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.run import RunNotRunningException
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from oel_client.bundle import check_bundle
+from oel_client.bundle import check_bundle, check_run
 from oel_client.identity import KEY, private_key
 from oel_shared.console import say
 from oel_shared.errors import FederationError
@@ -86,17 +89,21 @@ class SameNode(FleetHttpClient):  # type: ignore[misc]
             return False
         return True
 
+    def GetRun(self, request: GetRunRequest) -> GetRunResponse:
+        """What a run is, if it calls a client app; else it passes for one that has ended, as in `GetFab`."""
+        answer: GetRunResponse = super().GetRun(request)
+        with _dropping_the_run():
+            check_run(answer.run.fab_id, answer.run.fab_version, answer.run.primary_task_type)
+        return answer
+
     def GetFab(self, request: GetFabRequest) -> GetFabResponse:
         """The run's app bundle, if it holds no code; else the run passes for one that has ended.
 
         Raises: RunNotRunningException, on which Flower drops the message and stays up.
         """
         answer: GetFabResponse = super().GetFab(request)
-        try:
+        with _dropping_the_run():
             check_bundle(answer.fab.content, answer.fab.hash_str)
-        except FederationError as error:
-            say(str(error))
-            raise RunNotRunningException from error
         return answer
 
     def UnregisterNode(self, request: UnregisterNodeFleetRequest) -> UnregisterNodeFleetResponse:
@@ -113,6 +120,15 @@ def main() -> None:
     connection.FleetHttpClient = SameNode
     flower: Any = import_module("flwr.supernode.cli.flower_supernode")
     flower.flower_supernode()
+
+
+@contextmanager
+def _dropping_the_run() -> Iterator[None]:
+    try:
+        yield
+    except FederationError as error:
+        say(str(error))
+        raise RunNotRunningException from error
 
 
 def _code(error: httpx.HTTPStatusError) -> int | None:
