@@ -12,6 +12,8 @@ from oel_shared.chat_template import ChatTemplate
 from oel_shared.errors import ModelFileError
 from oel_shared.model import Message
 
+_ANSWER = "An answer"
+
 
 def silence() -> Any:
     """A log callback that says nothing: llama.cpp's log is not for users, errors are reported by ours.
@@ -42,17 +44,19 @@ def tokenized(vocab: Any, text: str, special: bool) -> list[int]:
 
 
 def turn_end(vocab: Any, template: ChatTemplate) -> int:
-    """The token that ends an assistant's turn: what the template puts there, else the file's end of text.
+    """The token that ends an assistant's turn: the first that the template puts there, else the file's end of text.
 
     A file may name another as its end of text, as those of Gemma 3 do, which a model hardly ever puts after a turn.
     """
-    said = (Message("user", "Hello"), Message("assistant", "Hello"))
+    said = (Message("user", "Hello"), Message("assistant", _ANSWER))
     try:
-        rendered = tokenized(vocab, template.render(said), special=True)
+        _, answered, rest = template.render(said).rpartition(_ANSWER)
     except ModelFileError:  # a template that knows one kind of prompt only
-        rendered = []
-    ends = [token for token in rendered if lib.llama_vocab_is_eog(vocab, token)]
-    return int(ends[-1] if ends else lib.llama_vocab_eos(vocab))
+        answered = rest = ""
+    # Only behind the answer: a user's turn may end otherwise, and behind the turn the whole text may end too.
+    after = tokenized(vocab, rest, special=True) if answered else []
+    ends = (token for token in after if lib.llama_vocab_is_eog(vocab, token))
+    return int(next(ends, lib.llama_vocab_eos(vocab)))
 
 
 def end_of_turn(path: Path) -> int:

@@ -10,9 +10,10 @@ import pytest
 from llama_logits import llama_logits
 from oel_server.package.adapter import write_adapter
 from oel_server.package.template import write_model
+from oel_shared.chat_template import ChatTemplate
 from oel_shared.errors import ModelFileError
 from oel_shared.llama import LlamaModel, open_model
-from oel_shared.llama_loading import end_of_turn
+from oel_shared.llama_loading import end_of_turn, turn_end
 from oel_shared.model import ChoiceQuery, Message
 from tiny_models import END_OF_TEXT, IM_END, Shape, random_update, write_tiny
 
@@ -276,6 +277,22 @@ def test_a_turn_ends_as_the_template_ends_it_whatever_the_file_calls_its_end_of_
             assert model._llama.end_of_turn == IM_END
             scores += model.score([question])
     np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize(
+    ("user_ends", "assistant_ends", "end"),
+    [
+        ("", "<|im_end|><|endoftext|>", IM_END),
+        ("", "<|endoftext|><|im_end|>", END_OF_TEXT),
+        ("<|im_end|>", "{{ eos_token }}", END_OF_TEXT),
+        ("<|im_end|>", "", END_OF_TEXT),
+    ],
+)
+def test_the_first_end_behind_an_answer_ends_the_turn_and_no_other(tmp_path, user_ends, assistant_ends, end):
+    ends = f"{{% if m.role == 'user' %}}{user_ends}{{% else %}}{assistant_ends}{{% endif %}}"
+    source = f"{{% for m in messages %}}{{{{ m.role }}}}: {{{{ m.content }}}}{ends}{{% endfor %}}assistant: "
+    with open_model(write_tiny(tmp_path / "tiny.gguf", Shape(eos=END_OF_TEXT)), threads=1) as model:
+        assert turn_end(model._llama._vocab, ChatTemplate(source, "", ())) == end
 
 
 def test_choices_that_fit_the_context_one_by_one_are_scored_however_many_they_are(tmp_path):
