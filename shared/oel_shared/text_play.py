@@ -23,6 +23,8 @@ TEMPERATURE, TOP_P, TOP_K = 0.7, 0.8, 20
 """As in the papers."""
 MAX_TOKENS = 1024
 """Of one answer, its thoughts included. What is cut off while still thinking names no action."""
+OBSERVATION_CHARACTERS = 4000
+"""About a thousand tokens: more than games say in a turn, and what goes beyond leaves no room for an answer."""
 
 
 class Writer(LanguageModel, Protocol):
@@ -73,10 +75,10 @@ class TextPolicy:
 
 
 def text_prompt(state: State) -> tuple[Message, ...]:
-    """The one user message of a turn."""
+    """The one user message of a turn; a long observation is cut, as `prompts.prompt` does sooner."""
     lines = [
         state.goal,
-        " ".join(state.observation.split()),
+        " ".join(state.observation.split())[:OBSERVATION_CHARACTERS],
         f"Your last actions: {', '.join(state.history[-HISTORY_SHOWN:]) or 'none'}.",
         f"Possible actions: {', '.join(f'[{action}]' for action in state.actions)}.",
         "Decide on one action. End your answer with it in square brackets.",

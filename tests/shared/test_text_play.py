@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 
 from oel_shared.environments import open_environment
+from oel_shared.llama import open_model
 from oel_shared.model import Message
 from oel_shared.play import INVALID, Play, play
 from oel_shared.sampling import sample
 from oel_shared.self_test import _TASKS, self_test
-from oel_shared.text_play import TEMPERATURE, TOP_K, TOP_P, TextPolicy, chosen, spoken, text_prompt
+from oel_shared.text_play import (
+    OBSERVATION_CHARACTERS,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    TextPolicy,
+    chosen,
+    spoken,
+    text_prompt,
+)
 from oel_shared.types import NO_ACTION, State
 from scripted_model import ScriptedModel
 
@@ -62,6 +72,20 @@ def test_a_turn_is_one_user_message_that_names_what_is_possible() -> None:
     assert "[go east], [go west], [take key]" in message.content
     assert "A key lies here." in message.content
     assert "go west" in message.content.split("last actions: ")[1].split("\n")[0]
+
+
+def test_a_long_observation_is_cut_and_what_is_possible_is_not() -> None:
+    (message,) = text_prompt(State("Get rich.", "word " * 10_000, MOVES))
+    assert len(message.content) < OBSERVATION_CHARACTERS + 300
+    assert "[go east], [go west], [take key]" in message.content
+    (usual,) = text_prompt(State("Get rich.", "x" * OBSERVATION_CHARACTERS, MOVES))
+    assert "x" * OBSERVATION_CHARACTERS in usual.content
+
+
+def test_a_long_observation_does_not_end_a_play(make_tiny) -> None:
+    with open_model(make_tiny("F32", context=8192), threads=1) as model:
+        (chances,) = TextPolicy(model, max_tokens=4).probabilities([State("g", "word " * 10_000, MOVES)])
+    assert chances.shape == (len(MOVES),)
 
 
 def test_what_is_written_is_done_with_the_papers_sampling_and_fresh_dice() -> None:
