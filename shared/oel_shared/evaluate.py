@@ -113,19 +113,21 @@ def plays_in(
 
 def games_up_to(environment: Environment, split: Split, count: int, seed: int) -> Sequence[Game]:
     """`count` distinct games, or as many as there are. Raises: UsageError if there is none."""
+    found = _as_many_as_there_are(environment, split, count, seed)
+    if not found:
+        raise UsageError(f"{environment.family} has no game of the split '{split}': let it have one at least")
+    return found
+
+
+def _as_many_as_there_are(environment: Environment, split: Split, count: int, seed: int) -> Sequence[Game]:
+    """As `games_up_to`, but perhaps none: an environment may refuse what it has not, or give fewer."""
     try:
-        every = environment.games(split, count, seed)
+        return environment.games(split, count, seed)
     except NotInstalled:
         raise
     except UsageError:
         if count == 1:
             raise
-    else:
-        if not every:
-            raise UsageError(
-                f"{environment.family} has no game of the split '{split}': let it have one at least"
-            )
-        return every
     # An environment cannot say how many it has, so ask again in halves: there are `low`, not `high`.
     low, high, found = 0, count, None
     while found is None or high - low > 1:

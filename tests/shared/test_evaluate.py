@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from oel_shared.environments import open_environment
 from oel_shared.errors import UsageError
-from oel_shared.eval_cli import _told
+from oel_shared.eval_cli import _told, read_lessons
 from oel_shared.evaluate import evaluate, games_up_to, paired_difference, plays_in, plays_of
 from oel_shared.play import ModelPolicy, RandomLegal
 from oel_shared.wire import Lesson
@@ -120,6 +121,26 @@ class Empty:
 def test_an_environment_without_a_game_is_one_line():
     with pytest.raises(UsageError, match="empty has no game of the split 'final'"):
         plays_in(Empty(), "final", 8, seed=1)
+
+
+class RefusesMany(Empty):
+    """Has no game either, and says so only where one is asked for."""
+
+    def games(self, split, count, seed):
+        if count > 1:
+            raise UsageError("there are not so many games")
+        return []
+
+
+def test_an_environment_that_gives_none_after_refusing_many_is_one_line():
+    with pytest.raises(UsageError, match="empty has no game of the split 'final'"):
+        plays_in(RefusesMany(), "final", 40, seed=1)
+
+
+def test_eval_reads_what_a_lesson_advises(tmp_path):
+    plain = {"family": "scripted", "template": "go {any}"}
+    (tmp_path / "l.json").write_text(json.dumps([plain, {"lesson": plain | {"advice": "avoid"}}]))
+    assert [lesson.advice for lesson in read_lessons(tmp_path / "l.json")] == ["do", "avoid"]
 
 
 def test_eval_tells_each_family_its_own_lessons():
