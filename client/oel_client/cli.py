@@ -283,7 +283,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "release": f"{facts['release']} (before: {facts['previous'] or 'none'})",
             "model": facts["model"],
             "adapter": facts["adapter"] or "none",
-            "server told of": facts["notice"] or "no release yet",
+            "server told of": facts["notice"] or facts["notice_fault"] or "no release yet",
             "tasks": ", ".join(config["environments"]),
             "superlink": config["superlink"],
             "lessons": f"{facts['lessons']} from {facts['release']}",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from oel_shared import atomic
 from oel_shared.errors import FederationError, ReleaseRefused, StateError
 from oel_shared.gguf_file import sha256_file
 from oel_shared.wire import FileEntry
@@ -40,10 +41,9 @@ def download(
     What an earlier call left in `part` is kept and the rest asked for with Range.
     Raises: ReleaseRefused if the server holds other bytes than the manifest says (`part` is gone then);
         FederationError if the server cannot be reached (`part` stays for the next call); StateError if the disk
-        has no room for it.
+        runs full (`part` is gone then); OSError if it cannot be written for another reason.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(entry, part)
     if part.exists() and part.stat().st_size > entry.length:
         part.unlink()
     broken = 0
@@ -61,15 +61,30 @@ def download(
         except ReleaseRefused:
             part.unlink(missing_ok=True)
             raise
+        except OSError as error:
+            if error.errno not in atomic.NO_ROOM:
+                raise
+            # Kept, it would leave everything else on the device without room too.
+            part.unlink(missing_ok=True)
+            raise StateError(
+                f"the disk of {part.parent} ran full while {entry.name} came: "
+                "make room and run `oel client update` again"
+            ) from error
     found = sha256_file(part)
     if found != entry.sha256:
         part.unlink()
         raise ReleaseRefused(f"{entry.name} has SHA-256 {found}, the manifest says {entry.sha256}")
 
 
-def _check_room(entry: FileEntry, part: Path) -> None:
-    """A full disk would cost the device its play too."""
-    wanted, free = entry.length - _size(part), shutil.disk_usage(part.parent).free
+def check_room(entry: FileEntry, part: Path, restored: int) -> None:
+    """Ask whether the disk can take what `part` lacks. A full one would cost the device its play too.
+
+    Args:
+        restored: length of the model that the file gives back, which comes to lie beside it; 0 if none does.
+    Raises: StateError if it would leave less than `MARGIN` free.
+    """
+    part.parent.mkdir(parents=True, exist_ok=True)
+    wanted, free = entry.length - _size(part) + restored, shutil.disk_usage(part.parent).free
     if wanted + MARGIN > free:
         raise StateError(
             f"{entry.name} needs {wanted:,} more bytes and {part.parent} has {free:,} free, of which {MARGIN:,} "
@@ -97,7 +112,7 @@ def _transfer(client: httpx.Client, url: str, entry: FileEntry, part: Path, prog
         mode = "ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb"
         have = have if mode == "ab" else 0
         with part.open(mode) as stream:
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw():
                 have += len(piece)
                 if have > entry.length:
                     raise _wrong_length(entry, have, "or more")

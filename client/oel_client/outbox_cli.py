@@ -117,11 +117,13 @@ def ledger(home: Home = None, as_json: Json = False) -> None:
     from oel_client import config as settings
     from oel_client.consent import ledger_lines
     from oel_client.privacy.spending import facts, in_words
+    from oel_client.upkeep import notice_fault
 
     folder = folder_of(home)
     lines, privacy = ledger_lines(folder), facts(folder, settings.load(folder))
+    fault = notice_fault(folder)
     if as_json:
-        show_json({"left": lines, "privacy": privacy})
+        show_json({"left": lines, "privacy": privacy, "notice_fault": fault})
         return
     if lines:
         rows = [
@@ -132,6 +134,8 @@ def ledger(home: Home = None, as_json: Json = False) -> None:
         show_table(["when", "round", "what", "id", "size", "meaning", "ended in"], rows)
     else:
         show("nothing has left this device")
+    if fault:
+        show(f"What the newest release was taught may be missing here: {fault}.")
     if privacy["epsilon"] or privacy["reports"]:
         show(f"Privacy of the counts: {in_words(privacy)}.")
 

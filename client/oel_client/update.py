@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from oel_client.download import Progress, download, no_progress
+from oel_client.download import Progress, check_room, download, no_progress
 from oel_client.installation import (
     BASE,
     Installed,
@@ -45,7 +45,7 @@ def update(
         base_path: the model the device came with; deltas and adapters stand on it.
         progress: called with (bytes so far, bytes in all) of the file being fetched.
     Raises: ReleaseRefused if the base differs or a file is not what the manifest says; FederationError if
-        the server cannot be reached; StateError if the folder cannot be written.
+        the server cannot be reached; StateError if the folder cannot be written or its disk has no room.
     """
     manifest = notice.manifest
     now = install_base(home, base_path)
@@ -82,6 +82,8 @@ def _fetch_and_install(
     _check_base(base_path, manifest)
     entry = file_to_fetch(manifest)
     part = home / "incoming" / f"{entry.sha256}.part"
+    # A delta restores a file as long as the base.
+    check_room(entry, part, base_path.stat().st_size if entry.role == "delta" else 0)
     url = f"{notice.url.rstrip('/')}/{entry.name}"
     if client is not None:
         download(client, url, entry, part, progress)

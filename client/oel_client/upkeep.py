@@ -92,6 +92,15 @@ def notice_if_any(home: Path) -> wire.ReleaseNotice | None:
         return None
 
 
+def notice_fault(home: Path) -> str | None:
+    """That the latest release notice cannot be read, and why, in words; None if it can, or none came."""
+    try:
+        read_notice(home)
+    except ReleaseRefused as error:
+        return f"the latest release notice cannot be read ({error}); the server's next one takes its place"
+    return None
+
+
 def status(home: Path) -> dict[str, Any]:
     """How the device stands, as plain values. Raises: StateError if `home` is no device; ConfigError."""
     config, store, now = settings.load(home), DeviceStore(home), installed(home)
@@ -108,5 +117,6 @@ def status(home: Path) -> dict[str, Any]:
         "outbox": dict(Counter(parcel.state for parcel in Outbox(home).all())),
         "privacy": spending.facts(home, config),
         "notice": notice.manifest.version if notice else None,
+        "notice_fault": notice_fault(home),
         "releases": [asdict(heard) for heard in store.releases()],
     }

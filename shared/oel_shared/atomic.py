@@ -12,7 +12,8 @@ from pathlib import Path
 
 from oel_shared.errors import StateError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors that say a disk takes no more."""
 _SAID = ("no space left", "disk is full", "file too large", "quota exceeded", "requested and")
 """How libraries that hide the error's number put it."""
 _LITTLE = 1 << 20
@@ -98,7 +99,7 @@ def told_when_full(folder: Path, again: str) -> Iterator[None]:
 
 
 def _is_full(error: Exception, free: int) -> bool:
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return True
     said = str(error).lower()
     # SQLite cannot tell why its map of a file could not grow.

@@ -10,6 +10,7 @@ import pytest
 
 from made_reports import batch_of, put_situations
 from oel_client.config import load
+from oel_client.installation import NOTICE
 from oel_client.outbox import Outbox
 from oel_client.privacy.spending import Spending
 from oel_client.showing import show_reports
@@ -66,6 +67,14 @@ def test_every_command_speaks_to_people_too(oel, device):
         ("update", "nothing new"),
     ):
         assert says in oel(*command.split(), "--home", device)
+
+
+def test_the_ledger_and_the_status_say_that_a_notice_cannot_be_read(oel, device):
+    (device / NOTICE).write_bytes(b"rubbish")
+    for command in ("ledger", "status"):
+        said = " ".join(oel(command, "--home", device).split())
+        assert "the latest release notice cannot be read" in said
+        assert json.loads(oel(command, "--home", device, "--json"))["notice_fault"] in said
 
 
 def test_the_ledger_and_the_status_say_what_epsilon_is_spent_and_left(oel, device):

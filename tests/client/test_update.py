@@ -5,10 +5,12 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from oel_client.download import MARGIN
 from oel_client.update import Installed, install_base, installed, rollback, update
 from oel_shared import delta, wire
 from oel_shared.errors import FederationError, ReleaseRefused, StateError
@@ -183,6 +185,49 @@ def test_a_release_that_the_disk_has_no_room_for_is_not_fetched(
     assert device.site.requests == []
 
 
+def test_what_a_delta_restores_needs_room_too(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, packed = tmp_path / "new.gguf", tmp_path / "new.delta"
+    model.write_bytes(gguf("model", seed=2))
+    delta.make_delta(device.base, model, packed)
+    notice = device.offer("r1", packed.read_bytes(), "delta", sha256_file(model))
+    enough = packed.stat().st_size + model.stat().st_size + MARGIN
+    has_free(monkeypatch, enough - 1)
+    with pytest.raises(StateError, match="make room"):
+        device.update(notice)
+    assert device.site.requests == []
+    has_free(monkeypatch, enough)
+    assert device.update(notice).version == "r1"
+
+
+def test_what_came_already_needs_no_room_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = gguf("model", seed=1)
+    notice = device.offer("r1", data)
+    part = device.home / "incoming" / f"{notice.manifest.files[0].sha256}.part"
+    part.parent.mkdir()
+    part.write_bytes(data[:700])
+    has_free(monkeypatch, len(data) - 700 + MARGIN)
+    assert device.update(notice).model.read_bytes() == data
+
+
+def test_a_disk_that_runs_full_keeps_nothing_of_the_file(device: Device) -> None:
+    notice = device.offer("r1", gguf("model", seed=1))
+    part = device.home / "incoming" / f"{notice.manifest.files[0].sha256}.part"
+    part.parent.mkdir()
+    part.symlink_to("/dev/full")
+    with pytest.raises(StateError, match=r"ran full while r1\.bin came: make room") as caught:
+        device.update(notice)
+    assert "\n" not in str(caught.value)
+    assert not part.is_symlink()
+    assert installed(device.home).version == "base"
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Let the disk have so many bytes left."""
+    monkeypatch.setattr("oel_client.download.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+
+
 def test_a_broken_transfer_goes_on_where_it_stopped(device: Device) -> None:
     data = gguf("model", seed=4)
     device.site.cut_after = [1000, 500]
@@ -289,6 +334,13 @@ def test_only_the_current_and_the_previous_release_take_room(device: Device) -> 
         device.update(device.offer(f"r{seed}", gguf("model", seed=seed)))
     kept = {path.name for path in (device.home / "releases").iterdir() if path.is_dir()}
     assert kept == {"base", "r2", "r3"}
+
+
+def test_a_release_that_lies_under_the_servers_name_is_played_on(device: Device) -> None:
+    now = device.update(device.offer("r1", gguf("model", seed=1)))
+    named = now.model.rename(now.model.with_name("r1.bin"))
+    (named.parent / "release.json").write_text('{"model": "r1.bin"}')
+    assert installed(device.home).model == named
 
 
 def test_a_folder_without_a_release_says_what_to_do(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def announce(home: Path, site, tiny_llama) -> Announce:
 @pytest.fixture
 def take(home, site) -> Callable[..., Taken]:
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=site[request.url.path.split("/")[1]])
+        return httpx.Response(200, content=iter([site[request.url.path.split("/")[1]]]))
 
     def run(force: bool = False) -> Taken:
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
@@ -121,8 +121,11 @@ def test_a_notice_that_cannot_be_read_is_refused(home, take):
 
 
 def test_a_notice_that_cannot_be_read_leaves_ledger_and_status_readable(home):
+    assert status(home)["notice_fault"] is None
     (home / NOTICE).write_bytes(b"rubbish")
-    assert status(home)["notice"] is None
+    facts = status(home)
+    assert facts["notice"] is None
+    assert "cannot be read (releasenotice is not valid zstd" in facts["notice_fault"]
     assert ledger_lines(home) == []
 
 

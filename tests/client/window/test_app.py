@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from made_reports import batch_of, put_situations
-from oel_client.installation import installed
+from oel_client.installation import NOTICE, installed
 from oel_client.outbox import Outbox
 from oel_client.store import DeviceStore
 from oel_client.window.app import MAX_FORM_BYTES, Window
@@ -69,6 +69,11 @@ def test_the_page_says_how_the_device_stands(client, report):
     assert "take coin ◂ advised 33 % 91 %" in said
     assert "Nothing has left this device." in said
     assert "+75.0 (+10.0 to +90.0)" in said
+
+
+def test_a_notice_that_cannot_be_read_is_said_on_the_page(client, device):
+    (device / NOTICE).write_bytes(b"rubbish")
+    assert "Note: the latest release notice cannot be read" in words(client.get(PAGE).text)
 
 
 def test_what_games_and_manifests_say_is_text_and_never_markup(client):
