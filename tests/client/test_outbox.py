@@ -168,7 +168,9 @@ def test_what_its_user_denies_while_it_is_looked_up_does_not_leave(tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", ["decide", "replace"])
-def test_what_leaves_while_its_user_decides_has_left(tmp_path: Path, change: str, monkeypatch) -> None:
+def test_what_is_to_leave_while_its_user_decides_waits_for_the_word(
+    tmp_path: Path, change: str, monkeypatch
+) -> None:
     """The other process has to wait until the word is written, and then finds nothing that may leave."""
     outbox = Outbox(tmp_path)
     put(outbox, "a")

@@ -54,16 +54,21 @@ def test_an_error_in_the_block_ends_the_process_too(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in family_ids(log))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_fleet_ends_the_processes(tmp_path: Path, number: int) -> None:
-    log = tmp_path / "family.log"
+def fleet_with(program: str, log: Path) -> subprocess.Popen[bytes]:
+    """A process of its own that runs a Python program until a signal ends it."""
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from oel_fleet.processes import interrupted_by_signals, running\n"
         "with interrupted_by_signals(), "
-        f"running('family', [sys.executable, '-c', {FAMILY!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"
+        f"running('program', [sys.executable, '-c', {program!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"
     )
-    fleet = subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_fleet_ends_the_processes(tmp_path: Path, number: int) -> None:
+    log = tmp_path / "family.log"
+    fleet = fleet_with(FAMILY, log)
     try:
         ids = family_ids(log)
         os.kill(fleet.pid, number)
@@ -83,13 +88,7 @@ def test_a_second_signal_does_not_cut_short_the_ending(tmp_path: Path, number: i
         "def heard(*_): print('asked', flush=True)\n"
         "signal.signal(signal.SIGTERM, heard)\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n"
     )
-    script = (
-        "import sys, time\nfrom pathlib import Path\n"
-        "from oel_fleet.processes import interrupted_by_signals, running\n"
-        "with interrupted_by_signals(), "
-        f"running('stubborn', [sys.executable, '-c', {stubborn!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"
-    )
-    fleet = subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
+    fleet = fleet_with(stubborn, log)
     try:
         for words in (1, 2):
             end = time.monotonic() + 20

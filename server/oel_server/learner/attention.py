@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -56,3 +57,16 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface, which wants attention weights too or None."""
     return attends.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
+
+
+def fused_attention(q_BHLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, hidden: Tensor, scaling: float) -> Tensor:
+    """torch's fused attention, each key and value repeated for the heads that share it.
+
+    Left to torch (`enable_gqa`), with a mask most cards are given the plain kernel, which keeps all scores.
+    """
+    groups = q_BHLD.shape[1] // k_BKSD.shape[1]
+    k_BHSD, v_BHSD = (x.repeat_interleave(groups, 1) for x in (k_BKSD, v_BKSD))
+    attended: Tensor = torch.nn.functional.scaled_dot_product_attention(
+        q_BHLD, k_BHSD, v_BHSD, hidden, scale=scaling
+    )
+    return attended

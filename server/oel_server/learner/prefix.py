@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import own_attention
+from oel_server.learner.attention import fused_attention, own_attention
 from oel_server.learner.packing import (
     BATCH_TOKENS,
     ChoiceState,
@@ -25,7 +25,7 @@ from oel_server.learner.packing import (
     read_row,
 )
 from oel_server.learner.processes import is_split
-from oel_server.learner.row_attention import Seen, fused_attention
+from oel_server.learner.row_attention import Seen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

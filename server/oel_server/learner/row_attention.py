@@ -16,6 +16,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from oel_server.learner.attention import fused_attention
+
 _BLOCK = 192
 """Queries at once: smaller ones skip more of what is hidden, and come with more calls."""
 _ALIKE = 0.75
@@ -169,19 +171,6 @@ def _fused(
         parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     _, answering = hidden.rows(1)
     return torch.cat(parts)[answering]
-
-
-def fused_attention(q_BHLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-    """torch's fused attention, each key and value repeated for the heads that share it.
-
-    Left to torch (`enable_gqa`), with a mask most cards are given the plain kernel, which keeps all scores.
-    """
-    groups = q_BHLD.shape[1] // k_BKSD.shape[1]
-    k_BHSD, v_BHSD = (x.repeat_interleave(groups, 1) for x in (k_BKSD, v_BKSD))
-    attended: Tensor = torch.nn.functional.scaled_dot_product_attention(
-        q_BHLD, k_BHSD, v_BHSD, hidden, scale=scaling
-    )
-    return attended
 
 
 class _StackedAttention(torch.autograd.Function):
