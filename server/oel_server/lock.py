@@ -10,7 +10,8 @@ from filelock import FileLock, Timeout
 
 from oel_shared.errors import StateError
 
-LOCK = ".lock"
+LOCK = "server.lock"
+"""In the server's folder; it stays there when nobody holds it."""
 
 
 @contextmanager
