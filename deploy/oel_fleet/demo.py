@@ -19,7 +19,16 @@ from oel_fleet.run_folder import (
     read_json,
     write_json,
 )
-from oel_fleet.schedule import DEVICE_STEPS, FIRST_LOOK, Schedule, Step, ends_round, planned
+from oel_fleet.schedule import (
+    AGAIN,
+    DEVICE_STEPS,
+    FIRST_LOOK,
+    Schedule,
+    Step,
+    ends_round,
+    judges_again,
+    planned,
+)
 from oel_fleet.settings import AT_ONCE, FIRST_EPISODES, MIN_DEVICES, Settings
 
 SERVER = "server"
@@ -174,6 +183,9 @@ class Demo:
             self._say(f"server, {step.kind} ({clock_text(seconds)}): {sentence(step.kind, result)}")
             if ends_round(step.kind, result):
                 self._schedule.drop(self._schedule.open(self._round, SERVER)[:-1])
+            if judges_again(step.kind, result):
+                again = [Step(self._round, stage, SERVER) for stage in AGAIN]
+                self._schedule.insert(again, before=self._schedule.open(self._round, SERVER)[0])
             for following in self._schedule.open(self._round, SERVER)[:1]:
                 self._schedule.begin(following)
 

@@ -11,7 +11,7 @@ from oel_fleet.narrate import clock_text
 from oel_fleet.page_style import STYLE
 from oel_fleet.prose import GATE_COLUMNS, count, families, items, percent, size
 from oel_fleet.run_folder import Json, RoundRecord, RunRecord, load_run, number
-from oel_fleet.schedule import SERVER_STAGES
+from oel_server.stages import EVERY_STAGE
 from oel_shared import atomic
 
 INTERVAL_NOTE = (
@@ -172,7 +172,7 @@ def _outcomes(run: RunRecord) -> str:
 def _round(record: RoundRecord) -> str:
     said = "".join(
         f"<li><b>{stage}:</b> {escape(prose.sentence(stage, record.get(stage)))}</li>"
-        for stage in SERVER_STAGES
+        for stage in EVERY_STAGE
         if stage in record.stages
     )
     body = f'<ol class="stages">{said}</ol>' if said else "<p>No stage was finished.</p>"

@@ -255,6 +255,15 @@ def _forgetting(found: object) -> str:
     return f" Untaught, base to candidate: {'; '.join(parts)}.{lost}" if parts else ""
 
 
+def _shrink(result: Json) -> str:
+    part, refused = number(result.get("part")), result.get("refused")
+    first = refused.get("gate") if isinstance(refused, dict) else None
+    why = _gate(first) if isinstance(first, dict) else ""
+    return (
+        "" if part is None else f"{why} So {percent(part)} of what the round learnt is judged again.".lstrip()
+    )
+
+
 def _release(result: Json) -> str:
     if not result.get("released"):
         return f"Nothing released: {result['reason']}" if result.get("reason") else "Nothing released."
@@ -272,6 +281,7 @@ _SENTENCES: Mapping[str, Callable[[Json], str]] = {
     "practise": _practise,
     "precheck": _precheck,
     "distil": _distil,
+    "shrink": _shrink,
     "package": _package,
     "screen": _screen,
     "gate": _gate,

@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from oel_server.shrink import may_shrink
+from oel_server.stages import JUDGING, STAGES
 
 DEVICE_STEPS = ("play", "extract")
 FIRST_LOOK = ("first play", "first extract")
 """A few episodes before the others in round 1, so that a lesson is on the screen early."""
-SERVER_STAGES = (
-    "collect",
-    "merge",
-    "practise",
-    "precheck",
-    "distil",
-    "package",
-    "screen",
-    "gate",
-    "release",
-)
-"""The stages of a server round, in order; each ends by writing `rounds/<number>/<stage>.json`."""
+AGAIN = ("shrink", *JUDGING)
+"""What follows on a gate that refused all of what was learnt for what it forgot: a part of it is judged."""
 
 REFERENCE_SECONDS: Mapping[str, float] = {
     "init": 1.0,
@@ -35,6 +29,7 @@ REFERENCE_SECONDS: Mapping[str, float] = {
     "practise": 66.0,
     "precheck": 45.0,
     "distil": 160.0,
+    "shrink": 3.0,
     "package": 10.0,
     "screen": 47.0,
     "gate": 150.0,
@@ -47,8 +42,15 @@ of a run set the pace, and a step that was seen once is expected to take as long
 
 def ends_round(stage: str, result: Mapping[str, object]) -> bool:
     """Whether a server round goes from this result straight to its last stage, releasing nothing."""
+    if judges_again(stage, result):
+        return False
     go_on = {"merge": "used", "precheck": "helps", "gate": "released"}.get(stage)
     return go_on is not None and not result.get(go_on, True)
+
+
+def judges_again(stage: str, result: Mapping[str, Any]) -> bool:
+    """Whether the steps `AGAIN` follow on this result."""
+    return stage == "gate" and may_shrink(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def planned(devices: Sequence[str], rounds: int, early: Sequence[str] = ()) -> l
         for name in devices:
             first = FIRST_LOOK if number == 1 and name in early else ()
             steps += [Step(number, kind, name) for kind in (*first, *DEVICE_STEPS)]
-        steps += [Step(number, stage, "server") for stage in SERVER_STAGES]
+        steps += [Step(number, stage, "server") for stage in STAGES]
         steps += [Step(number, "update", name) for name in devices]
     return steps
 
@@ -101,6 +103,11 @@ class Schedule:
         gone = set(steps)
         self._open = [step for step in self._open if step not in gone]
         self._running = {step: begun for step, begun in self._running.items() if step not in gone}
+
+    def insert(self, steps: Sequence[Step], before: Step) -> None:
+        """These are to be done as well, before one that is open."""
+        at = self._open.index(before)
+        self._open[at:at] = steps
 
     def open(self, round: int, who: str) -> list[Step]:
         """What `who` has still to do in a round, running steps included."""

@@ -152,13 +152,13 @@ def status(folder: Dir = DEFAULT, as_json: Json = False) -> None:
     from oel_server.config import load
     from oel_server.inbox import Inbox
     from oel_server.releases import newest as newest_of
-    from oel_server.stages import STAGES, open_round
+    from oel_server.stages import EVERY_STAGE, open_round
 
     load(folder)
     newest, now = newest_of(folder), open_round(folder)
     with closing(Inbox(folder)) as inbox:
         nodes = inbox.nodes()
-    done = [stage for stage in STAGES if now.result(stage) is not None]
+    done = [stage for stage in EVERY_STAGE if now.result(stage) is not None]
     facts: dict[str, Any] = {
         "round": now.number,
         "done": done,

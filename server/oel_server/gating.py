@@ -15,6 +15,7 @@ from oel_server.forgetting import check as forgetting
 from oel_server.knowledge import Knowledge
 from oel_server.packaged import picked
 from oel_server.practise import plays_of
+from oel_server.shrink import may_shrink, part_of
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
@@ -28,7 +29,7 @@ def gate(round: Context) -> Json:
     current, candidate = round.load_current(), round.load(picked(round.folder))
     games = round.games("gate", round.config.gate_games)
     talks = _Talks.begin(round, current)
-    verdict = _judged(round, current, candidate, games, talks.before)
+    verdict = _judged(round, current, candidate, games, talks.before) | {"part": part_of(round.folder)}
     verdict |= talks.judged(candidate, verdict["released"])
     if not verdict["released"]:
         return verdict
@@ -40,7 +41,8 @@ def refusal(verdict: Json) -> str:
     """Why a candidate that did not pass is refused, in a few words."""
     lost = verdict.get("forgetting", {}).get("forgot", [])
     if lost:
-        return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}"
+        less = "" if may_shrink(verdict) else f"; with {100 * verdict['part']:.0f} % of it too"
+        return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}{less}"
     if not verdict["looks"]:
         return "gate: no state in which a lesson applies was held out of practice to judge the candidate on"
     return "gate: the candidate is not surely better than the current release"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from oel_server import gating, learning, shipping
 from oel_server.context import Context
 from oel_server.lock import alone
+from oel_server.shrink import may_shrink, shrink
 from oel_server.stages import Json
 from oel_shared import atomic
 
@@ -32,13 +33,19 @@ class Round(Context):
             return self._end("precheck: the lessons do not raise the current model's play")
 
         self._stage("distil", learning.distil)
-        self._stage("package", shipping.package)
-        self._stage("screen", shipping.screen)
-        verdict = self._stage("gate", gating.gate)
+        verdict = self._judged()
+        if may_shrink(verdict):
+            self._stage("shrink", shrink)
+            verdict = self._judged()
         if not verdict["released"]:
             return self._end(gating.refusal(verdict))
 
         return self._stage("release", shipping.release)
+
+    def _judged(self) -> Json:
+        self._stage("package", shipping.package)
+        self._stage("screen", shipping.screen)
+        return self._stage("gate", gating.gate)
 
     def _stage(self, name: str, work: Callable[[Context], Json]) -> Json:
         # Each stage closes the models that it opened.

@@ -10,6 +10,7 @@ from oel_server.context import Context, RunningModel
 from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.package.naming import Update
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
+from oel_server.shrink import learnt, smaller_master
 from oel_server.stages import Json
 from oel_shared import atomic, wire
 from oel_shared.console import progress, say
@@ -78,10 +79,10 @@ def screen(round: Context) -> Json:
 
 
 def update_of(round: Context) -> Update:
-    """What a round learnt: the whole change since the base, in float32."""
+    """What of a round's learning is judged: the whole change since the base, in float32."""
     from oel_server.learner import Update as Master
 
-    deltas = Master.load(round.master_path(round.version)).deltas
+    deltas = Master.load(learnt(round)).deltas
     return {name: delta.numpy() for name, delta in deltas.items()}
 
 
@@ -102,6 +103,9 @@ def release(round: Context) -> Json:
     heard = round.announce(
         wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url}/{manifest.version}")
     )
+    smaller = smaller_master(round.folder)
+    if smaller.exists():
+        smaller.replace(round.master_path(round.version))
     keep_only(round.folder, chosen)
     return {
         "released": True,
@@ -116,4 +120,5 @@ def close(round: Context, reason: str) -> Json:
     """End the round without a release; the devices still learn that their reports arrived."""
     heard = round.announce(None)
     keep_only(round.folder, None)
+    smaller_master(round.folder).unlink(missing_ok=True)
     return {"released": False, "version": None, "reason": reason, "bytes_down": 0, "acknowledged": heard}

@@ -13,7 +13,12 @@ from typing import Any
 from oel_shared import atomic
 from oel_shared.errors import StateError
 
-STAGES = ("collect", "merge", "practise", "precheck", "distil", "package", "screen", "gate", "release")
+JUDGING = ("package", "screen", "gate")
+"""What a candidate goes through, in order."""
+STAGES = ("collect", "merge", "practise", "precheck", "distil", *JUDGING, "release")
+"""Of a round that releases; each ends by writing `rounds/<number>/<stage>.json`."""
+EVERY_STAGE = ("collect", "merge", "practise", "precheck", "distil", "shrink", *JUDGING, "release")
+"""Also of one whose first candidate forgot what it was not taught: it shrinks, and is judged once more."""
 
 Json = dict[str, Any]
 
@@ -55,6 +60,11 @@ class RoundFolder:
                     shutil.rmtree(item)
                 elif item != kept:
                     item.unlink()
+
+    def forget(self, *stages: str) -> None:
+        """Let these be done again, and what follows on them; a kill in between forgets the first of them."""
+        for stage in stages:
+            (self.path / f"{stage}.json").unlink(missing_ok=True)
 
     def run(self, stage: str, work: Callable[[], Mapping[str, Any]]) -> Json:
         """The stage's result: what it wrote before, or what `work` gives now, written in one step."""

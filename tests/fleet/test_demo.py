@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,27 @@ class FakeRunner:
 
 
 @dataclass
+class ForgettingRunner(FakeRunner):
+    """Its gate refuses the whole update for what it forgot, and releases a part of it."""
+
+    def __call__(self, name: str, arguments: Sequence[str]) -> FakeRunning:
+        if arguments[:2] == ("server", "round"):
+            server = Path(arguments[arguments.index("--dir") + 1])
+            stages = stages_of(self.rounds + 1)
+            del stages["release"]
+            stages["gate"] |= {"released": False, "forgetting": {"forgot": ["instructions"]}, "part": 1.0}
+            write_stages(server, self.rounds + 1, stages)
+        return super().__call__(name, arguments)
+
+    def round(self, server: Path) -> dict[str, Any]:
+        shutil.rmtree(server / "rounds")
+        number, stages = self.rounds + 1, stages_of(self.rounds + 1)
+        write_stages(server, number, stages | {"shrink": {"part": 0.7}})
+        self.rounds = number
+        return {"round": number, "released": True, "version": f"r{number}"}
+
+
+@dataclass
 class FakeSite:
     superlink: str = "127.0.0.1:1"
     url: str = "http://127.0.0.1:2"
@@ -231,6 +253,14 @@ def test_every_finished_stage_of_the_server_is_told_once(tmp_path: Path) -> None
     _, screen, _ = ran(tmp_path, FakeRunner({1: True, 2: True}))
     for stage in ("collect", "distil", "gate"):
         assert sum(f"server, {stage} (" in text for text in screen.said) == 2, stage
+
+
+def test_what_is_judged_again_is_told_again(tmp_path: Path) -> None:
+    _, screen, _ = ran(tmp_path, ForgettingRunner({1: True}), replace(SETTINGS, rounds=1))
+    told = [text.split("server, ")[1].split(" (")[0] for text in screen.said if "server, " in text]
+    judged = ["package", "screen", "gate"]
+    assert told[told.index("distil") + 1 :] == [*judged, "shrink", *judged, "release"]
+    assert screen.pictures[-1].left == pytest.approx(0, abs=1)
 
 
 def test_progress_names_the_stage_the_device_and_the_time_left(tmp_path: Path) -> None:

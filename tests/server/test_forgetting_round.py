@@ -14,9 +14,11 @@ from oel_fleet.in_process import InProcessTransport
 from oel_fleet.prose import sentence
 from oel_server import releases
 from oel_server.forgetting.prompts import chat_prompts, instructions
+from oel_server.learner import Update
 from oel_server.round import Round
 from oel_server.setup import set_up
-from oel_server.stages import RoundFolder, open_round
+from oel_server.shrink import PART, part_of, shrink, smaller_master
+from oel_server.stages import JUDGING, RoundFolder, master_path, open_round
 from oel_shared.types import Outcome, State
 from oel_shared.wire import Evidence, Lesson
 from scripted_model import Player, heeds_hints, obeys
@@ -54,11 +56,15 @@ class World:
     server: Path
     homes: dict[int, Path]
     candidate: dict = field(default_factory=dict)
+    smaller: dict | None = None
+    """What candidates with a part of the update say, if it is something else."""
     opened: list[Talker] = field(default_factory=list)
 
     def open_model(self, model: Path, adapter: Path | None, threads: int) -> Talker:
         made_here = "candidates" in (adapter or model).parts
         weigh, said = (obeys, self.candidate) if made_here else (heeds_hints, {})
+        if made_here and self.smaller is not None and part_of(open_round(self.server)) < 1:
+            said = self.smaller
         self.opened.append(Talker(**{"weigh": weigh, "reply": WELL} | said))
         return self.opened[-1]
 
@@ -73,6 +79,9 @@ class World:
 
     def gate(self) -> dict:
         return RoundFolder(self.server, 1).expect("gate")
+
+    def master(self) -> dict:
+        return Update.load(master_path(self.server, "r1")).deltas
 
 
 @pytest.fixture
@@ -105,11 +114,81 @@ def test_a_candidate_whose_answers_got_worse_is_refused(world):
     world.candidate = {"reply": "Oh."}
     result = world.round()
     assert not result["released"]
-    assert result["reason"] == "gate: the candidate forgot what it was not taught: instructions"
+    reason = "gate: the candidate forgot what it was not taught: instructions; with 70 % of it too"
+    assert result["reason"] == reason
     assert world.gate()["overall"]["difference"] > 0
     assert world.gate()["forgetting"]["instructions"]["low"] > 0.05
     assert "Forgotten: instructions." in sentence("gate", world.gate())
     assert releases.list_releases(world.server / "releases") == ()
+
+
+def test_where_a_candidate_forgot_a_part_of_what_was_learnt_is_judged_and_released(world, monkeypatch):
+    world.candidate, world.smaller = {"reply": "Oh."}, {"reply": WELL}
+    whole = {}
+
+    def keep(round):
+        whole.update(Update.load(round.master_path("r1")).deltas)
+        return shrink(round)
+
+    monkeypatch.setattr("oel_server.round.shrink", keep)
+    assert world.round()["released"]
+    (manifest,) = releases.list_releases(world.server / "releases")
+    assert manifest.gate == world.gate()
+    assert (world.gate()["part"], world.gate()["forgetting"]["forgot"]) == (PART, [])
+    # The next round starts from what was released.
+    assert {name: (PART * delta).tolist() for name, delta in whole.items()} == {
+        name: delta.tolist() for name, delta in world.master().items()
+    }
+    first = RoundFolder(world.server, 1).expect("shrink")
+    assert first["part"] == PART
+    assert first["refused"]["gate"]["forgetting"]["forgot"] == ["instructions"]
+    assert not smaller_master(RoundFolder(world.server, 1)).exists()
+    assert "Forgotten: instructions." in sentence("shrink", first)
+    assert "So 70.0 % of what the round learnt is judged again." in sentence("shrink", first)
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    ["scaled", "forgot package", "forgot screen", "forgot gate", "package", "screen", "gate", "release"],
+)
+def test_a_round_killed_while_it_shrinks_ends_as_one_that_was_not(world, monkeypatch, killed_at):
+    world.candidate, world.smaller = {"reply": "Oh."}, {"reply": WELL}
+    with monkeypatch.context() as killing:
+        kill(killing, killed_at)
+        with pytest.raises(KeyboardInterrupt):
+            world.round()
+    assert world.round()["released"]
+    assert world.gate()["part"] == PART
+    assert not smaller_master(RoundFolder(world.server, 1)).exists()
+    (manifest,) = releases.list_releases(world.server / "releases")
+    assert manifest.gate["forgetting"]["forgot"] == []
+
+
+def kill(monkeypatch, at: str) -> None:
+    """Interrupt the next round at a point of its second judgement."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    if at == "scaled":
+        monkeypatch.setattr(RoundFolder, "forget", interrupt)
+    elif at.startswith("forgot "):
+        last = JUDGING.index(at.removeprefix("forgot ")) + 1
+        real = RoundFolder.forget
+
+        def forget(folder, *stages):
+            real(folder, *stages[:last])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(RoundFolder, "forget", forget)
+    else:
+        real_run = RoundFolder.run
+
+        def run(folder, stage, work):
+            again = stage == at and smaller_master(folder).exists()
+            return interrupt() if again else real_run(folder, stage, work)
+
+        monkeypatch.setattr(RoundFolder, "run", run)
 
 
 def test_how_far_it_moved_in_general_talk_refuses_alone(world):
@@ -130,7 +209,7 @@ def test_a_candidate_that_plays_no_better_is_not_asked_at_all(world):
 def test_another_game_played_worse_is_refused(world, monkeypatch):
     monkeypatch.setattr("oel_server.forgetting.check.other_environments", lambda *_: [Elsewhere()])
     world.candidate = {"weigh": only_looks_elsewhere}
-    assert world.round()["reason"].endswith("elsewhere")
+    assert ": elsewhere;" in world.round()["reason"]
     found = world.gate()["forgetting"]["families"]["elsewhere"]
     assert found["base"] > found["candidate"] == 0
     assert found["turns_per_episode"]["candidate"] > found["turns_per_episode"]["base"]

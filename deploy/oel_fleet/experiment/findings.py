@@ -119,6 +119,7 @@ def round_facts(experiment: Experiment, cell: Cell) -> Json:
         "looks": gate.get("looks"),
         "games": sum(x.get("games", 0) for x in gate.get("families", {}).values()),
         "gave_up": given_up_at(gate) is not None,
+        "part": gate.get("part", 1.0),
         "forgetting": gate.get("forgetting"),
         "minutes": round(seconds / 60, 1),
     }

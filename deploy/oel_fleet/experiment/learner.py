@@ -19,7 +19,7 @@ from types import ModuleType
 from oel_client import extract, news, propose, session, trials
 from oel_fleet.experiment import arms, chain, measure
 from oel_server import config as server
-from oel_server import judge, learning, practise, precheck, screen, shipping, teach
+from oel_server import judge, learning, practise, precheck, screen, shipping, shrink, teach
 from oel_server.forgetting import answers, others, verdict
 from oel_server.knowledge import choose, examine, known, merge, pooling
 from oel_server.package import candidates
@@ -31,8 +31,8 @@ from oel_shared.errors import StateError
 
 DECIDE: Sequence[ModuleType] = (
     session, extract, news, propose, trials, arms, chain, judge, learning, practise, precheck, screen, teach,
-    answers, others, verdict, choose, examine, known, merge, pooling, candidates, shipping, talk_judge,
-    talk_practise, evaluate, measure, lessons, play, prompts,
+    answers, others, verdict, choose, examine, known, merge, pooling, candidates, shipping, shrink,
+    talk_judge, talk_practise, evaluate, measure, lessons, play, prompts,
 )  # fmt: skip
 """Modules whose constants decide what a device plays and proposes, what is taught, how, what is released and how
 that is measured.

@@ -58,6 +58,14 @@ class Update:
             total[name] = total[name] + delta if name in total else delta
         return Update(total)
 
+    def towards(self, other: Update, part: float) -> Update:
+        """Which lies a part of the way from this to `other`. Raises: StateError if a weight has two shapes."""
+        way = other.plus(self._times(-1.0))
+        return self.plus(way._times(part))
+
+    def _times(self, factor: float) -> Update:
+        return Update({name: factor * delta for name, delta in self.deltas.items()})
+
     def add_to(self, model: torch.nn.Module) -> None:
         """Add to the float32 weights of `model` in place.
 

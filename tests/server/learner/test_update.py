@@ -35,6 +35,16 @@ def test_updates_add_up_over_rounds_in_float32():
     assert torch.equal(total.deltas["other"], torch.full((48, 32), 5.0))
 
 
+def test_a_part_of_the_way_between_two_updates():
+    before, after = update(1.0), update(3.0).plus(update(10.0, "other"))
+    assert {name: x.unique().item() for name, x in before.towards(after, 0.5).deltas.items()} == {
+        NAME: 2.0,
+        "other": 5.0,
+    }
+    assert all(torch.equal(x, after.deltas[name]) for name, x in before.towards(after, 1.0).deltas.items())
+    assert torch.equal(before.towards(after, 0.0).deltas[NAME], before.deltas[NAME])
+
+
 def test_updates_of_different_bases_are_not_added():
     with pytest.raises(StateError, match="different base"):
         update(1.0).plus(update(1.0, shape=(2, 2)))
