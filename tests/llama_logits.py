@@ -11,6 +11,8 @@ import llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
+from oel_shared.llama_loading import load_params
+
 
 @C.llama_log_callback
 def _silence(_level: int, _text: bytes, _data: object) -> None:
@@ -21,7 +23,7 @@ def llama_logits(model: Path, tokens: Sequence[int], adapter: Path | None = None
     """(tokens, vocabulary) logits of a GGUF file, with a LoRA adapter on it if given."""
     C.llama_backend_init()
     C.llama_log_set(_silence, ctypes.c_void_p(0))
-    loaded = C.llama_model_load_from_file(str(model).encode(), C.llama_model_default_params())
+    loaded = C.llama_model_load_from_file(str(model).encode(), load_params())
     if not loaded:
         raise AssertionError(f"llama.cpp does not load {model}")
     context = C.llama_init_from_model(loaded, _parameters(len(tokens)))

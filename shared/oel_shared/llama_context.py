@@ -17,7 +17,7 @@ import numpy as np
 from oel_shared.errors import ModelFileError
 from oel_shared.gguf_file import check_model_file
 from oel_shared.llama_decoder import Decoder, Row
-from oel_shared.llama_loading import load_adapter, read_template, silence, tokenized, turn_end
+from oel_shared.llama_loading import load_adapter, load_params, read_template, silence, tokenized, turn_end
 from oel_shared.token_trie import Item, TokenTrie, common_prefix, shared_length
 from oel_shared.unpacking import unpacked
 
@@ -36,7 +36,7 @@ class LlamaContext:
         lib.llama_backend_init()
         lib.llama_log_set(silence(), ctypes.c_void_p(0))
         with nullcontext(path) if packed else unpacked(path) as file:
-            how = lib.llama_model_default_params()
+            how = load_params()
             how.use_mmap = file == path  # a passing copy is read into memory
             self._model = lib.llama_model_load_from_file(str(file).encode(), how)
         if not self._model:

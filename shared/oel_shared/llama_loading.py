@@ -23,6 +23,16 @@ def silence() -> Any:
     return lib.llama_log_callback(ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p).value)
 
 
+def load_params() -> Any:
+    """How a model's weights are laid out in memory: llama.cpp's defaults, but never for AMX units.
+
+    What it lays out for them crashes at the first decode (llama.cpp issue 20824; seen with llama-cpp-python 0.3.36).
+    """
+    how = lib.llama_model_default_params()
+    how.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
+    return how
+
+
 def read_template(model: Any, path: Path) -> ChatTemplate:
     """The model's chat template with its control tokens. Raises: ModelFileError if it has none."""
     source = lib.llama_model_chat_template(model, None)
@@ -63,7 +73,7 @@ def end_of_turn(path: Path) -> int:
     """`turn_end` of a GGUF file, of which the vocabulary alone is loaded. Raises: ModelFileError."""
     lib.llama_backend_init()
     lib.llama_log_set(silence(), ctypes.c_void_p(0))
-    how = lib.llama_model_default_params()
+    how = load_params()
     how.vocab_only = True
     model = lib.llama_model_load_from_file(str(path).encode(), how)
     if not model:

@@ -13,7 +13,7 @@ from oel_server.package.template import write_model
 from oel_shared.chat_template import ChatTemplate
 from oel_shared.errors import ModelFileError
 from oel_shared.llama import LlamaModel, open_model
-from oel_shared.llama_loading import end_of_turn, turn_end
+from oel_shared.llama_loading import end_of_turn, load_params, turn_end
 from oel_shared.model import ChoiceQuery, Message
 from tiny_models import END_OF_TEXT, IM_END, Shape, random_update, write_tiny
 
@@ -216,6 +216,14 @@ def test_an_adapter_scores_as_the_model_that_it_was_merged_into(tmp_path, make_t
     with LlamaModel(base, adapter) as a, LlamaModel(merged) as b, LlamaModel(base) as plain:
         found, expected, before = (np.concatenate(m.score(QUERIES)) for m in (a, b, plain))
     assert np.abs(found - expected).max() < 0.05 * np.abs(before - expected).max()
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"), [(b"AMX_INT8 = 1 | ", False), (b"AMX_INT8 = 0 | ", True), (b"", True)]
+)
+def test_weights_are_never_laid_out_for_amx_where_llama_cpp_crashes_on_them(monkeypatch, units, expected):
+    monkeypatch.setattr("llama_cpp.llama_print_system_info", lambda: b"CPU : AVX512_BF16 = 1 | " + units)
+    assert load_params().use_extra_bufts is expected
 
 
 def test_ctrl_c_while_a_model_loads_is_not_lost(tiny_llama, monkeypatch):
