@@ -14,11 +14,13 @@ from typing import Any
 
 from oel_shared import atomic
 from oel_shared.errors import ModelFileError, StateError
+from oel_shared.gguf_file import check_model_file, read_header
 
 BASE = "base"
 """Version of the model that the device came with."""
 NOTICE = "notice.bin"
 """Where the latest release notice lies in the device folder, exactly as it came."""
+_MENDS = "`oel client update` fetches the release again, `oel client rollback` goes back from it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def files_of(home: Path, version: str) -> tuple[Path, Path | None]:
     """
     folder = releases_folder(home) / version
     record = _read_json(folder / "release.json", home)
+    if "model" not in record:
+        raise StateError(f"{folder / 'release.json'} names no model: {_MENDS}")
     adapter = record.get("adapter")
     # An absolute path (the base, which is not ours) stays as it is; a file of the release is relative.
     return folder / str(record["model"]), folder / str(adapter) if adapter else None
@@ -72,8 +76,15 @@ def files_of(home: Path, version: str) -> tuple[Path, Path | None]:
 def install_base(home: Path, base: Path) -> Installed:
     """Make the given model file the device's release `base`, unless it plays a release already.
 
-    The file itself stays where it is. Raises: ModelFileError if there is no such file.
+    The file itself stays where it is.
+    Raises: ModelFileError if there is no such file; StateError if what the device plays is broken.
     """
+    keep_base(home, base)
+    return installed(home)
+
+
+def keep_base(home: Path, base: Path) -> None:
+    """`install_base` for a device that may play a broken release. Raises: ModelFileError."""
     if not base.is_file():
         raise ModelFileError(f"no model file {base}: give the path of a GGUF file")
     folder = releases_folder(home) / BASE
@@ -81,7 +92,6 @@ def install_base(home: Path, base: Path) -> Installed:
         atomic.write_text(folder / "release.json", json.dumps({"model": str(base.resolve())}))
     if not (releases_folder(home) / "current.json").exists():
         point_to(home, BASE, None)
-    return installed(home)
 
 
 def point_to(home: Path, version: str, previous: str | None) -> None:
@@ -91,7 +101,7 @@ def point_to(home: Path, version: str, previous: str | None) -> None:
 
 
 def rollback(home: Path) -> Installed:
-    """Go back to the previous release; after that the way back leads to the base.
+    """Go back to the previous release, or to the base if that one is broken; from there the way back is the base.
 
     Raises: StateError if the device has no earlier release.
     """
@@ -99,9 +109,21 @@ def rollback(home: Path) -> Installed:
     version, previous = pointer(home)
     if previous is None:
         raise StateError(f"{home} plays {version} and has no earlier release to go back to")
-    files_of(home, previous)
-    point_to(home, previous, BASE if previous != BASE else None)
+    after = previous if runs(home, previous) else BASE
+    point_to(home, after, BASE if after != BASE else None)
     return installed(home)
+
+
+def runs(home: Path, version: str) -> bool:
+    """Whether a release that is on the device can be loaded, as far as a glance at its files tells."""
+    try:
+        model, adapter = files_of(home, version)
+        check_model_file(model)
+        if adapter:
+            read_header(adapter)
+    except (StateError, ModelFileError):
+        return False
+    return True
 
 
 def prune(home: Path) -> None:
@@ -116,11 +138,13 @@ def _read_json(path: Path, home: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
+        if (releases_folder(home) / "current.json").exists():
+            raise StateError(f"{path} is missing: {_MENDS}") from error
         raise StateError(
             f"{home} holds no release ({path.name} is missing): run `oel client init` first"
         ) from error
     except (OSError, ValueError) as error:
-        raise StateError(f"{path} cannot be read: {error}") from error
+        raise StateError(f"{path} cannot be read ({error}): {_MENDS}") from error
     if not isinstance(value, dict):
-        raise StateError(f"{path} is not a JSON object")
+        raise StateError(f"{path} is not a JSON object: {_MENDS}")
     return value

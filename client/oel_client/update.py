@@ -15,12 +15,16 @@ from oel_client.download import Progress, check_room, download, no_progress
 from oel_client.installation import (
     BASE,
     Installed,
+    files_of,
     install_base,
     installed,
+    keep_base,
     point_to,
+    pointer,
     prune,
     releases_folder,
     rollback,
+    runs,
 )
 from oel_shared import atomic, delta, wire
 from oel_shared.errors import ModelFileError, ReleaseRefused, StateError
@@ -48,23 +52,42 @@ def update(
         the server cannot be reached; StateError if the folder cannot be written or its disk has no room.
     """
     manifest = notice.manifest
-    now = install_base(home, base_path)
+    keep_base(home, base_path)
+    before, _ = pointer(home)
     folder = releases_folder(home) / manifest.version
     if manifest.version == BASE:
         raise ReleaseRefused(f"a release may not be called {BASE!r}: that is what the device came with")
     try:
-        if not folder.exists():
-            _fetch_and_install(home, base_path, notice, progress, client)
-        elif (folder / "manifest.json").read_bytes() != wire.canonical_json(manifest):
+        kept = _kept_manifest(folder)
+        if kept not in (None, manifest):
             raise ReleaseRefused(
                 f"{manifest.version} is installed with another manifest; versions never change"
             )
+        if kept is None or not _is_whole(home, manifest):
+            _fetch_and_install(home, base_path, notice, progress, client)
     except OSError as error:
         raise StateError(f"{home} cannot take release {manifest.version}: {error}") from error
-    if now.version != manifest.version:
-        point_to(home, manifest.version, now.version)
+    if before != manifest.version:
+        point_to(home, manifest.version, before if runs(home, before) else BASE)
         prune(home)
     return installed(home)
+
+
+def _kept_manifest(folder: Path) -> wire.Manifest | None:
+    """What an installed release was told to be; None if there is none, or it cannot be read any more."""
+    try:
+        return wire.Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _is_whole(home: Path, manifest: wire.Manifest) -> bool:
+    """Whether an installed release has the very bytes that its manifest tells of."""
+    if not runs(home, manifest.version):
+        return False
+    model, adapter = files_of(home, manifest.version)
+    entry = manifest.files[0]
+    return sha256_file(adapter or model) == (entry.restores or entry.sha256)
 
 
 def file_to_fetch(manifest: wire.Manifest) -> wire.FileEntry:
@@ -82,6 +105,9 @@ def _fetch_and_install(
     _check_base(base_path, manifest)
     entry = file_to_fetch(manifest)
     part = home / "incoming" / f"{entry.sha256}.part"
+    for other in part.parent.glob("*.part"):
+        if other != part:  # of a release that this one overtook
+            other.unlink()
     # A delta restores a file as long as the base.
     check_room(entry, part, base_path.stat().st_size if entry.role == "delta" else 0)
     url = f"{notice.url.rstrip('/')}/{entry.name}"
@@ -97,7 +123,10 @@ def _fetch_and_install(
         record = _assemble(entry, part, base_path, staging)
         (staging / "manifest.json").write_bytes(wire.canonical_json(manifest))
         (staging / "release.json").write_text(json.dumps(record))
-        atomic.publish_folder(staging, releases_folder(home) / manifest.version)
+        final = releases_folder(home) / manifest.version
+        if final.exists():  # and is damaged
+            shutil.rmtree(final)
+        atomic.publish_folder(staging, final)
     except ModelFileError as error:
         raise ReleaseRefused(f"{entry.name} of release {manifest.version} is not usable: {error}") from error
     finally:

@@ -12,7 +12,7 @@ import httpx
 
 from oel_client import config as settings
 from oel_client.download import Progress, no_progress
-from oel_client.installation import NOTICE, Installed, installed, pointer
+from oel_client.installation import NOTICE, Installed, installed, pointer, runs
 from oel_client.outbox import Outbox, utc_now
 from oel_client.privacy import spending
 from oel_client.store import DeviceStore
@@ -40,31 +40,33 @@ def take_release(
     clock: Clock = utc_now,
     client: httpx.Client | None = None,
 ) -> Taken:
-    """Fetch and install the release that the server last told of, if it is new.
+    """Fetch and install the release that the server last told of, if it is new, or damaged here.
 
     Args:
         force: install it even if the device went back from it earlier.
     Raises: ReleaseRefused, FederationError or StateError; the device then stays on the release it has.
     """
-    config, store, now = settings.load(home), DeviceStore(home), installed(home)
+    config, store, (before, _) = settings.load(home), DeviceStore(home), pointer(home)
     notice = read_notice(home)
     if notice is None:
-        return Taken(now, False, "nothing new: the server has not told of a release yet")
+        return Taken(installed(home), False, "nothing new: the server has not told of a release yet")
     manifest = notice.manifest
     Outbox(home).note_taught(manifest.version, manifest.lesson_ids)
-    if manifest.version == now.version:
-        return Taken(now, False, f"nothing new: {now.version} is installed")
+    if manifest.version == before and runs(home, before):
+        return Taken(installed(home), False, f"nothing new: {before} is installed")
     states = {heard.version: heard.state for heard in store.releases()}
     if states.get(manifest.version) == "rolled back" and not force:
-        return Taken(now, False, f"nothing new: the device went back from {manifest.version} (see --force)")
+        why = f"nothing new: the device went back from {manifest.version} (see --force)"
+        return Taken(installed(home), False, why)
     if manifest.version not in states:
         store.note_release(manifest.version, manifest.number, manifest.standing, "heard", clock())
     try:
         after = update(home, settings.base_model(home, config), notice, progress, client)
     except ReleaseRefused as error:
-        raise ReleaseRefused(f"{error}; refused, the device stays on {now.version}") from error
+        raise ReleaseRefused(f"{error}; refused, the device stays on {before}") from error
     store.note_release(manifest.version, manifest.number, manifest.standing, "installed", clock())
-    return Taken(after, True, f"installed {after.version}, before that {now.version}")
+    again = "again, as it was damaged" if before == after.version else f"before that {before}"
+    return Taken(after, True, f"installed {after.version}, {again}")
 
 
 def go_back(home: Path, clock: Clock = utc_now) -> Installed:

@@ -101,7 +101,7 @@ def release(round: Context) -> Json:
     )
     releases.publish(round.server / "releases", manifest, {chosen.name: chosen.shipped})
     heard = round.announce(
-        wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url}/{manifest.version}")
+        wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url.rstrip('/')}/{manifest.version}")
     )
     smaller = smaller_master(round.folder)
     if smaller.exists():

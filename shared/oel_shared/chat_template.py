@@ -38,8 +38,13 @@ class ChatTemplate:
             return self._template.render(
                 messages=plain, add_generation_prompt=True, bos_token=self._bos, eos_token=""
             )
-        except jinja2.TemplateError as error:
-            raise ModelFileError(f"the model's chat template refuses the prompt: {error}") from error
+        except ModelFileError:
+            raise
+        except Exception as error:  # a file's own program: it may fail in any way that Python has
+            said = (
+                f"{type(error).__name__}: {error}" if not isinstance(error, jinja2.TemplateError) else error
+            )
+            raise ModelFileError(f"the model's chat template refuses the prompt: {said}") from error
 
     def _defused(self, content: str) -> str:
         """`content` with a space inside whatever would be read as a control token, such as `<|im_end|>`.

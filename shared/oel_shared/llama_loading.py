@@ -26,7 +26,7 @@ def silence() -> Any:
 def load_params() -> Any:
     """How a model's weights are laid out in memory: llama.cpp's defaults, but never for AMX units.
 
-    What it lays out for them crashes at the first decode (llama.cpp issue 20824; seen with llama-cpp-python 0.3.36).
+    What it lays out for them crashes at the first decode (llama.cpp issue 20824; seen in llama-cpp-python 0.3.36).
     """
     how = lib.llama_model_default_params()
     how.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()

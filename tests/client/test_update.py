@@ -277,6 +277,18 @@ def test_a_damaged_file_is_refused_in_one_line_and_the_device_stays(
     assert not list(device.home.rglob("*.part"))
 
 
+def test_what_was_left_of_a_release_that_another_overtook_goes(device: Device) -> None:
+    left = device.home / "incoming" / f"{'0' * 64}.part"
+    left.parent.mkdir()
+    left.write_bytes(b"half of r1")
+    device.site.files.clear()
+    notice = device.offer("r2", gguf("model", seed=2))
+    device.site.files.clear()
+    with pytest.raises(ReleaseRefused):
+        device.update(notice)
+    assert not left.exists()
+
+
 def test_a_wrong_leftover_cannot_poison_the_next_try(device: Device) -> None:
     data = gguf("model", seed=8)
     notice = device.offer("r1", data)

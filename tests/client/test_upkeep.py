@@ -139,6 +139,76 @@ def test_the_way_back_leads_away_from_a_release_that_is_damaged(home, take, anno
         shutil.rmtree(home / "releases" / "r1")
 
 
+def cut_short(folder: Path) -> None:
+    model = folder / "model.gguf"
+    model.write_bytes(model.read_bytes()[:-1000])
+
+
+def flip_a_bit(folder: Path) -> None:
+    model = folder / "model.gguf"
+    data = bytearray(model.read_bytes())
+    data[-5] ^= 1
+    model.write_bytes(data)
+
+
+DAMAGES = {
+    "no record": lambda folder: (folder / "release.json").unlink(),
+    "half a record": lambda folder: (folder / "release.json").write_text("{"),
+    "an empty record": lambda folder: (folder / "release.json").write_text("{}"),
+    "no model": lambda folder: (folder / "model.gguf").unlink(),
+    "half a model": cut_short,
+    "nothing at all": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_release_that_is_damaged_on_the_device_is_fetched_again(home, take, announce, damage):
+    data = announce("r1", 1)
+    take()
+    damage(home / "releases" / "r1")
+    taken = take()
+    assert (taken.changed, taken.why) == (True, "installed r1, again, as it was damaged")
+    assert (taken.now.version, taken.now.previous) == ("r1", "base")
+    assert taken.now.model.read_bytes() == data
+    assert not take().changed
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES.values(), flip_a_bit], ids=[*DAMAGES, "a bit"])
+def test_what_was_damaged_and_left_is_fetched_again_when_forced(home, take, announce, damage):
+    data = announce("r1", 1)
+    take()
+    damage(home / "releases" / "r1")
+    assert go_back(home).version == "base"
+    assert take(force=True).now.model.read_bytes() == data
+
+
+def test_from_a_damaged_release_the_next_is_taken_and_the_way_back_is_the_base(home, take, announce):
+    announce("r1", 1)
+    take()
+    DAMAGES["half a model"](home / "releases" / "r1")
+    announce("r2", 2)
+    now = take().now
+    assert (now.version, now.previous) == ("r2", "base")
+
+
+def test_the_way_back_passes_over_a_release_that_is_damaged(home, take, announce):
+    for number in (1, 2):
+        announce(f"r{number}", number)
+        take()
+    DAMAGES["no record"](home / "releases" / "r1")
+    after = go_back(home)
+    assert (after.version, after.previous) == ("base", None)
+
+
+def test_a_damaged_release_that_no_notice_tells_of_names_the_way_out(home, take, announce):
+    announce("r1", 1)
+    take()
+    DAMAGES["no record"](home / "releases" / "r1")
+    (home / NOTICE).unlink()
+    with pytest.raises(StateError, match=r"release.json is missing: .*`oel client rollback` goes back"):
+        take()
+
+
 def test_what_the_device_went_back_from_is_remembered_until_it_is_installed(home, take, announce, site):
     data = announce("r1", 1)
     take()

@@ -218,6 +218,12 @@ def test_an_adapter_scores_as_the_model_that_it_was_merged_into(tmp_path, make_t
     assert np.abs(found - expected).max() < 0.05 * np.abs(before - expected).max()
 
 
+def test_a_template_that_fails_in_python_is_refused_in_one_line():
+    template = ChatTemplate("{{ messages[0].content + 1 }}", "", ())
+    with pytest.raises(ModelFileError, match=r"chat template refuses the prompt: TypeError: can only"):
+        template.render((Message("user", "hello"),))
+
+
 @pytest.mark.parametrize(
     ("units", "expected"), [(b"AMX_INT8 = 1 | ", False), (b"AMX_INT8 = 0 | ", True), (b"", True)]
 )
