@@ -237,7 +237,9 @@ def join(
 @app.command()
 def update(
     home: Home = None,
-    force: Annotated[bool, typer.Option(help="Even a release that this device went back from.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Even one that this device went back from; look at every byte.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fetch, check and install the release that the server told of; exit 0 if there is nothing new.

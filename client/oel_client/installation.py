@@ -14,12 +14,13 @@ from typing import Any
 
 from oel_shared import atomic
 from oel_shared.errors import ModelFileError, StateError
-from oel_shared.gguf_file import check_model_file, read_header
 
 BASE = "base"
 """Version of the model that the device came with."""
 NOTICE = "notice.bin"
 """Where the latest release notice lies in the device folder, exactly as it came."""
+CURRENT = "current.json"
+"""In the folder of releases: which of them is played."""
 _MENDS = "`oel client update` fetches the release again, `oel client rollback` goes back from it"
 
 
@@ -52,9 +53,13 @@ def pointer(home: Path) -> tuple[str, str | None]:
 
     Raises: StateError if there is none, or the note of it is damaged.
     """
-    found = _read_json(releases_folder(home) / "current.json", home)
+    path = releases_folder(home) / CURRENT
+    if not path.exists():
+        raise StateError(f"{home} holds no release ({CURRENT} is missing): run `oel client init` first")
+    anew = f"delete it and run `oel client init`, and the device plays {BASE} again"
+    found = _read_json(path, anew)
     if "version" not in found:
-        raise StateError(f"{releases_folder(home) / 'current.json'} names no version: run `oel client init`")
+        raise StateError(f"{path} names no version: {anew}")
     previous = found.get("previous")
     return str(found["version"]), str(previous) if previous else None
 
@@ -65,7 +70,7 @@ def files_of(home: Path, version: str) -> tuple[Path, Path | None]:
     Raises: StateError if there is no such release, or it is broken.
     """
     folder = releases_folder(home) / version
-    record = _read_json(folder / "release.json", home)
+    record = _read_json(folder / "release.json", _MENDS)
     if "model" not in record:
         raise StateError(f"{folder / 'release.json'} names no model: {_MENDS}")
     adapter = record.get("adapter")
@@ -90,14 +95,14 @@ def keep_base(home: Path, base: Path) -> None:
     folder = releases_folder(home) / BASE
     if not (folder / "release.json").exists():
         atomic.write_text(folder / "release.json", json.dumps({"model": str(base.resolve())}))
-    if not (releases_folder(home) / "current.json").exists():
+    if not (releases_folder(home) / CURRENT).exists():
         point_to(home, BASE, None)
 
 
 def point_to(home: Path, version: str, previous: str | None) -> None:
     """Play `version` from now on. One atomic step."""
     pointer = json.dumps({"version": version, "previous": previous})
-    atomic.write_text(releases_folder(home) / "current.json", pointer)
+    atomic.write_text(releases_folder(home) / CURRENT, pointer)
 
 
 def rollback(home: Path) -> Installed:
@@ -110,12 +115,19 @@ def rollback(home: Path) -> Installed:
     if previous is None:
         raise StateError(f"{home} plays {version} and has no earlier release to go back to")
     after = previous if runs(home, previous) else BASE
+    if not runs(home, after):
+        raise StateError(
+            f"neither {previous} nor the model that {home} came with can be loaded, so it stays on {version}: "
+            "`oel client update --force` fetches the newest release again"
+        )
     point_to(home, after, BASE if after != BASE else None)
     return installed(home)
 
 
 def runs(home: Path, version: str) -> bool:
     """Whether a release that is on the device can be loaded, as far as a glance at its files tells."""
+    from oel_shared.gguf_file import check_model_file, read_header
+
     try:
         model, adapter = files_of(home, version)
         check_model_file(model)
@@ -134,17 +146,13 @@ def prune(home: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _read_json(path: Path, home: Path) -> dict[str, Any]:
+def _read_json(path: Path, mends: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
-        if (releases_folder(home) / "current.json").exists():
-            raise StateError(f"{path} is missing: {_MENDS}") from error
-        raise StateError(
-            f"{home} holds no release ({path.name} is missing): run `oel client init` first"
-        ) from error
+        raise StateError(f"{path} is missing: {mends}") from error
     except (OSError, ValueError) as error:
-        raise StateError(f"{path} cannot be read ({error}): {_MENDS}") from error
+        raise StateError(f"{path} cannot be read ({error}): {mends}") from error
     if not isinstance(value, dict):
-        raise StateError(f"{path} is not a JSON object: {_MENDS}")
+        raise StateError(f"{path} is not a JSON object: {mends}")
     return value

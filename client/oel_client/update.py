@@ -14,6 +14,7 @@ import httpx
 from oel_client.download import Progress, check_room, download, no_progress
 from oel_client.installation import (
     BASE,
+    CURRENT,
     Installed,
     files_of,
     install_base,
@@ -55,15 +56,18 @@ def update(
     keep_base(home, base_path)
     before, _ = pointer(home)
     folder = releases_folder(home) / manifest.version
-    if manifest.version == BASE:
-        raise ReleaseRefused(f"a release may not be called {BASE!r}: that is what the device came with")
+    # A disk may not tell apart what differs in case only.
+    if manifest.version.casefold() in (BASE, CURRENT):
+        raise ReleaseRefused(
+            f"a release may not be called {manifest.version!r}: the device has a file of that name"
+        )
     try:
         kept = _kept_manifest(folder)
         if kept not in (None, manifest):
             raise ReleaseRefused(
                 f"{manifest.version} is installed with another manifest; versions never change"
             )
-        if kept is None or not _is_whole(home, manifest):
+        if kept is None or not is_whole(home, manifest):
             _fetch_and_install(home, base_path, notice, progress, client)
     except OSError as error:
         raise StateError(f"{home} cannot take release {manifest.version}: {error}") from error
@@ -73,15 +77,7 @@ def update(
     return installed(home)
 
 
-def _kept_manifest(folder: Path) -> wire.Manifest | None:
-    """What an installed release was told to be; None if there is none, or it cannot be read any more."""
-    try:
-        return wire.Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-
-
-def _is_whole(home: Path, manifest: wire.Manifest) -> bool:
+def is_whole(home: Path, manifest: wire.Manifest) -> bool:
     """Whether an installed release has the very bytes that its manifest tells of."""
     if not runs(home, manifest.version):
         return False
@@ -96,6 +92,14 @@ def file_to_fetch(manifest: wire.Manifest) -> wire.FileEntry:
     result = first.restores or first.sha256
     same = [entry for entry in manifest.files if (entry.restores or entry.sha256) == result]
     return min(same, key=lambda entry: entry.length)
+
+
+def _kept_manifest(folder: Path) -> wire.Manifest | None:
+    """What an installed release was told to be; None if there is none, or it cannot be read any more."""
+    try:
+        return wire.Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def _fetch_and_install(

@@ -16,9 +16,9 @@ from oel_client.installation import NOTICE, Installed, installed, pointer, runs
 from oel_client.outbox import Outbox, utc_now
 from oel_client.privacy import spending
 from oel_client.store import DeviceStore
-from oel_client.update import rollback, update
+from oel_client.update import is_whole, rollback, update
 from oel_shared import wire
-from oel_shared.errors import ReleaseRefused
+from oel_shared.errors import ReleaseRefused, StateError
 
 Clock = Callable[[], str]
 
@@ -43,7 +43,7 @@ def take_release(
     """Fetch and install the release that the server last told of, if it is new, or damaged here.
 
     Args:
-        force: install it even if the device went back from it earlier.
+        force: install it even if the device went back from it earlier, and look at every byte of one that is there.
     Raises: ReleaseRefused, FederationError or StateError; the device then stays on the release it has.
     """
     config, store, (before, _) = settings.load(home), DeviceStore(home), pointer(home)
@@ -52,10 +52,16 @@ def take_release(
         return Taken(installed(home), False, "nothing new: the server has not told of a release yet")
     manifest = notice.manifest
     Outbox(home).note_taught(manifest.version, manifest.lesson_ids)
-    if manifest.version == before and runs(home, before):
+    unharmed = is_whole(home, manifest) if force else runs(home, before)
+    if manifest.version == before and unharmed:
         return Taken(installed(home), False, f"nothing new: {before} is installed")
     states = {heard.version: heard.state for heard in store.releases()}
     if states.get(manifest.version) == "rolled back" and not force:
+        if not runs(home, before):
+            raise StateError(
+                f"{before} is damaged on the device, and it went back from {manifest.version}, the newest: "
+                "`oel client rollback` goes back further, `oel client update --force` takes the newest again"
+            )
         why = f"nothing new: the device went back from {manifest.version} (see --force)"
         return Taken(installed(home), False, why)
     if manifest.version not in states:

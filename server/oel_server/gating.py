@@ -15,7 +15,7 @@ from oel_server.forgetting import check as forgetting
 from oel_server.knowledge import Knowledge
 from oel_server.packaged import picked
 from oel_server.practise import plays_of
-from oel_server.shrink import may_shrink, part_of
+from oel_server.shrink import part_of
 from oel_server.stages import Json
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import PracticeTalk, Talks, ask, questions_for
@@ -39,13 +39,14 @@ def gate(round: Context) -> Json:
 
 def refusal(verdict: Json) -> str:
     """Why a candidate that did not pass is refused, in a few words."""
-    lost = verdict.get("forgetting", {}).get("forgot", [])
+    lost, shrunk = verdict.get("forgetting", {}).get("forgot", []), verdict.get("part", 1.0) < 1
     if lost:
-        less = "" if may_shrink(verdict) else f"; with {100 * verdict['part']:.0f} % of it too"
+        less = f"; with {100 * verdict['part']:.0f} % of it too" if shrunk else ""
         return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}{less}"
     if not verdict["looks"]:
         return "gate: no state in which a lesson applies was held out of practice to judge the candidate on"
-    return "gate: the candidate is not surely better than the current release"
+    all_of_it = "; all that was learnt is, but it forgot what it was not taught" if shrunk else ""
+    return f"gate: the candidate is not surely better than the current release{all_of_it}"
 
 
 def _judged(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from oel_server import gating, learning, shipping
 from oel_server.context import Context
 from oel_server.lock import alone
-from oel_server.shrink import may_shrink, shrink
+from oel_server.shrink import STAGE, may_shrink, shrink
 from oel_server.stages import Json
 from oel_shared import atomic
 
@@ -35,7 +35,7 @@ class Round(Context):
         self._stage("distil", learning.distil)
         verdict = self._judged()
         if may_shrink(verdict):
-            self._stage("shrink", shrink)
+            self._stage(STAGE, shrink)
             verdict = self._judged()
         if not verdict["released"]:
             return self._end(gating.refusal(verdict))

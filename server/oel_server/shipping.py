@@ -10,7 +10,7 @@ from oel_server.context import Context, RunningModel
 from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.package.naming import Update
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
-from oel_server.shrink import learnt, smaller_master
+from oel_server.shrink import judged_master, settle
 from oel_server.stages import Json
 from oel_shared import atomic, wire
 from oel_shared.console import progress, say
@@ -82,7 +82,7 @@ def update_of(round: Context) -> Update:
     """What of a round's learning is judged: the whole change since the base, in float32."""
     from oel_server.learner import Update as Master
 
-    deltas = Master.load(learnt(round)).deltas
+    deltas = Master.load(judged_master(round)).deltas
     return {name: delta.numpy() for name, delta in deltas.items()}
 
 
@@ -103,9 +103,7 @@ def release(round: Context) -> Json:
     heard = round.announce(
         wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url.rstrip('/')}/{manifest.version}")
     )
-    smaller = smaller_master(round.folder)
-    if smaller.exists():
-        smaller.replace(round.master_path(round.version))
+    settle(round)
     keep_only(round.folder, chosen)
     return {
         "released": True,
@@ -119,6 +117,6 @@ def release(round: Context) -> Json:
 def close(round: Context, reason: str) -> Json:
     """End the round without a release; the devices still learn that their reports arrived."""
     heard = round.announce(None)
+    settle(round)
     keep_only(round.folder, None)
-    smaller_master(round.folder).unlink(missing_ok=True)
     return {"released": False, "version": None, "reason": reason, "bytes_down": 0, "acknowledged": heard}

@@ -55,6 +55,8 @@ class RoundFolder:
         """Forget all that was made of what devices sent, so that the round goes on after `collect`."""
         if self.path.exists():
             kept = self.path / f"{STAGES[0]}.json"
+            # The last first: killed in between, no stage is left whose beginnings are gone.
+            self.forget(*reversed(EVERY_STAGE[1:]))
             for item in sorted(self.path.iterdir()):
                 if item.is_dir():
                     shutil.rmtree(item)
@@ -62,7 +64,7 @@ class RoundFolder:
                     item.unlink()
 
     def forget(self, *stages: str) -> None:
-        """Let these be done again, and what follows on them; a kill in between forgets the first of them."""
+        """Let these be done again; a kill in between forgets the first of them only."""
         for stage in stages:
             (self.path / f"{stage}.json").unlink(missing_ok=True)
 

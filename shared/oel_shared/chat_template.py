@@ -10,6 +10,9 @@ import jinja2.sandbox
 from oel_shared.errors import ModelFileError
 from oel_shared.model import Message
 
+_SAID = 200
+"""Characters of what a template says."""
+
 
 class ChatTemplate:
     """Renders messages as the model was trained to read them.
@@ -28,8 +31,8 @@ class ChatTemplate:
         self._controls = tuple(c for c in controls if len(c) > 1)
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ModelFileError(f"the model's chat template is broken: {error}") from error
+        except Exception as error:
+            raise ModelFileError(f"the model's chat template is broken: {_said(error)}") from error
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as text, up to where the assistant begins."""
@@ -38,13 +41,8 @@ class ChatTemplate:
             return self._template.render(
                 messages=plain, add_generation_prompt=True, bos_token=self._bos, eos_token=""
             )
-        except ModelFileError:
-            raise
-        except Exception as error:  # a file's own program: it may fail in any way that Python has
-            said = (
-                f"{type(error).__name__}: {error}" if not isinstance(error, jinja2.TemplateError) else error
-            )
-            raise ModelFileError(f"the model's chat template refuses the prompt: {said}") from error
+        except Exception as error:
+            raise ModelFileError(f"the model's chat template refuses the prompt: {_said(error)}") from error
 
     def _defused(self, content: str) -> str:
         """`content` with a space inside whatever would be read as a control token, such as `<|im_end|>`.
@@ -57,5 +55,17 @@ class ChatTemplate:
         return content
 
 
-def _refuse(text: str) -> None:
-    raise ModelFileError(f"the model's chat template refuses the prompt: {text}")
+class _Refusal(Exception):
+    """What a template itself says against a prompt."""
+
+
+def _refuse(text: object) -> None:
+    raise _Refusal(text)
+
+
+def _said(error: Exception) -> str:
+    """An error of a template in one short line. It is a file's own program: it may fail in any way Python knows."""
+    own = isinstance(error, jinja2.TemplateError | _Refusal)
+    text = str(error) if own else f"{type(error).__name__}: {error}"
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(plain.split())[:_SAID]

@@ -277,6 +277,15 @@ def test_a_damaged_file_is_refused_in_one_line_and_the_device_stays(
     assert not list(device.home.rglob("*.part"))
 
 
+@pytest.mark.parametrize("version", ["base", "Base", "current.json"])
+def test_a_release_may_not_be_called_as_something_of_the_devices_own(device: Device, version: str) -> None:
+    notice = device.offer(version, gguf("model", seed=2))
+    with pytest.raises(ReleaseRefused, match="may not be called"):
+        device.update(notice)
+    assert not device.site.requests
+    assert installed(device.home).version == "base"
+
+
 def test_what_was_left_of_a_release_that_another_overtook_goes(device: Device) -> None:
     left = device.home / "incoming" / f"{'0' * 64}.part"
     left.parent.mkdir()

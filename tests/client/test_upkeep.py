@@ -173,6 +173,16 @@ def test_a_release_that_is_damaged_on_the_device_is_fetched_again(home, take, an
     assert not take().changed
 
 
+def test_a_bit_that_flipped_in_the_release_that_is_played_is_found_when_forced(home, take, announce):
+    data = announce("r1", 1)
+    take()
+    assert not take(force=True).changed
+    flip_a_bit(home / "releases" / "r1")
+    taken = take(force=True)
+    assert taken.why == "installed r1, again, as it was damaged"
+    assert taken.now.model.read_bytes() == data
+
+
 @pytest.mark.parametrize("damage", [*DAMAGES.values(), flip_a_bit], ids=[*DAMAGES, "a bit"])
 def test_what_was_damaged_and_left_is_fetched_again_when_forced(home, take, announce, damage):
     data = announce("r1", 1)
@@ -198,6 +208,42 @@ def test_the_way_back_passes_over_a_release_that_is_damaged(home, take, announce
     DAMAGES["no record"](home / "releases" / "r1")
     after = go_back(home)
     assert (after.version, after.previous) == ("base", None)
+
+
+def test_a_device_does_not_go_back_to_what_cannot_be_loaded(home, take, announce):
+    announce("r1", 1)
+    take()
+    DAMAGES["no record"](home / "releases" / "base")
+    with pytest.raises(StateError, match="so it stays on r1"):
+        go_back(home)
+    assert installed(home).version == "r1"
+
+
+def test_damage_after_going_back_names_the_ways_out(home, take, announce):
+    for number in (1, 2):
+        announce(f"r{number}", number)
+        take()
+    assert go_back(home).version == "r1"
+    DAMAGES["half a model"](home / "releases" / "r1")
+    with pytest.raises(
+        StateError, match=r"rollback` goes back further, `oel client update --force` takes the newest"
+    ):
+        take()
+    assert take(force=True).now.version == "r2"
+
+
+def test_a_note_of_what_is_played_that_cannot_be_read_names_the_way_out(home, take, announce):
+    announce("r1", 1)
+    take()
+    note = home / "releases" / "current.json"
+    note.write_text("{")
+    with pytest.raises(
+        StateError, match="delete it and run `oel client init`, and the device plays base again"
+    ):
+        take()
+    note.unlink()
+    set_up(home, {}, seed=3)
+    assert installed(home).version == "base"
 
 
 def test_a_damaged_release_that_no_notice_tells_of_names_the_way_out(home, take, announce):

@@ -17,7 +17,8 @@ from oel_server.forgetting.prompts import chat_prompts, instructions
 from oel_server.learner import Update
 from oel_server.round import Round
 from oel_server.setup import set_up
-from oel_server.shrink import PART, part_of, shrink, smaller_master
+from oel_server.shipping import package
+from oel_server.shrink import PART, part_of, shrink
 from oel_server.stages import JUDGING, RoundFolder, master_path, open_round
 from oel_shared.types import Outcome, State
 from oel_shared.wire import Evidence, Lesson
@@ -116,6 +117,7 @@ def test_a_candidate_whose_answers_got_worse_is_refused(world):
     assert not result["released"]
     reason = "gate: the candidate forgot what it was not taught: instructions; with 70 % of it too"
     assert result["reason"] == reason
+    assert not list(world.server.rglob("smaller*"))
     assert world.gate()["overall"]["difference"] > 0
     assert world.gate()["forgetting"]["instructions"]["low"] > 0.05
     assert "Forgotten: instructions." in sentence("gate", world.gate())
@@ -142,7 +144,7 @@ def test_where_a_candidate_forgot_a_part_of_what_was_learnt_is_judged_and_releas
     first = RoundFolder(world.server, 1).expect("shrink")
     assert first["part"] == PART
     assert first["refused"]["gate"]["forgetting"]["forgot"] == ["instructions"]
-    assert not smaller_master(RoundFolder(world.server, 1)).exists()
+    assert not list(world.server.rglob("smaller*"))
     assert "Forgotten: instructions." in sentence("shrink", first)
     assert "So 70.0 % of what the round learnt is judged again." in sentence("shrink", first)
 
@@ -159,9 +161,51 @@ def test_a_round_killed_while_it_shrinks_ends_as_one_that_was_not(world, monkeyp
             world.round()
     assert world.round()["released"]
     assert world.gate()["part"] == PART
-    assert not smaller_master(RoundFolder(world.server, 1)).exists()
+    first = RoundFolder(world.server, 1).expect("shrink")["refused"]["gate"]
+    assert (first["part"], first["forgetting"]["forgot"]) == (1, ["instructions"])
+    assert not list(world.server.rglob("smaller*"))
     (manifest,) = releases.list_releases(world.server / "releases")
     assert manifest.gate["forgetting"]["forgot"] == []
+
+
+def test_what_the_whole_left_makes_room_before_the_part_is_packed(world, monkeypatch):
+    world.candidate, world.smaller = {"reply": "Oh."}, {"reply": WELL}
+    left = []
+
+    def packing(round):
+        left.append([file.name for file in round.folder.path.rglob("*.gguf")])
+        return package(round)
+
+    monkeypatch.setattr("oel_server.shipping.package", packing)
+    world.round()
+    assert left == [[], []]
+
+
+def test_what_devices_learnt_from_a_round_that_was_shrunk_can_be_erased(world, monkeypatch):
+    """Even where the erasure itself is killed: nothing of what was to go may be shipped."""
+    world.candidate, world.smaller = {"reply": "Oh."}, {"reply": WELL}
+    with monkeypatch.context() as killing:
+        kill(killing, "package")
+        with pytest.raises(KeyboardInterrupt):
+            world.round()
+    folder = RoundFolder(world.server, 1)
+    with monkeypatch.context() as killing:
+        real = Path.unlink
+
+        def unlink(path, **how):
+            if path.name == "smaller.safetensors":
+                raise KeyboardInterrupt
+            real(path, **how)
+
+        killing.setattr(Path, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            folder.begin_again()
+    assert [file.stem for file in folder.path.glob("*.json")] == ["collect"]
+    assert part_of(folder) == 1
+    world.candidate = {}
+    assert world.round()["released"]
+    assert world.gate()["part"] == 1
+    assert not list(world.server.rglob("smaller*"))
 
 
 def kill(monkeypatch, at: str) -> None:
@@ -185,7 +229,7 @@ def kill(monkeypatch, at: str) -> None:
         real_run = RoundFolder.run
 
         def run(folder, stage, work):
-            again = stage == at and smaller_master(folder).exists()
+            again = stage == at and part_of(folder) < 1
             return interrupt() if again else real_run(folder, stage, work)
 
         monkeypatch.setattr(RoundFolder, "run", run)

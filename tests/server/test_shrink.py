@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from oel_server.learner import Update
-from oel_server.shrink import PART, learnt, may_shrink, part_of, shrink
+from oel_server.shrink import PART, STAGE, judged_master, may_shrink, part_of, settle, shrink
 from oel_server.stages import JUDGING, RoundFolder, master_path
 
 FORGOT = {"forgetting": {"forgot": ["instructions"]}, "part": 1.0}
@@ -36,8 +36,8 @@ def save(round, version: str, **values: float) -> None:
 def test_in_a_later_round_it_is_a_part_of_what_that_round_learnt(second):
     save(second, "r1", a=1.0)
     save(second, "r2", a=3.0, b=10.0)
-    shrink(second)
-    found = Update.load(learnt(second)).deltas
+    second.folder.run(STAGE, lambda: shrink(second))
+    found = Update.load(judged_master(second)).deltas
     assert found["a"].unique().tolist() == pytest.approx([1 + PART * 2])
     assert found["b"].unique().tolist() == pytest.approx([PART * 10])
 
@@ -46,10 +46,31 @@ def test_what_was_judged_is_kept_in_its_record_and_judging_begins_again(second):
     save(second, "r1", a=1.0)
     save(second, "r2", a=3.0)
     assert part_of(second.folder) == 1
-    record = shrink(second)
+    record = second.folder.run(STAGE, lambda: shrink(second))
     assert {stage: one["of"] for stage, one in record["refused"].items()} == {s: s for s in JUDGING}
     assert [second.folder.result(stage) for stage in JUDGING] == [None] * len(JUDGING)
     assert part_of(second.folder) == record["part"] == PART
+
+
+def test_until_the_record_is_written_all_of_it_is_judged(second):
+    save(second, "r1", a=1.0)
+    save(second, "r2", a=3.0)
+    shrink(second)
+    assert part_of(second.folder) == 1
+    assert judged_master(second) == second.master_path("r2")
+
+
+@pytest.mark.parametrize("shrunk", [True, False])
+def test_what_was_judged_last_is_the_rounds_master_in_the_end(second, shrunk):
+    save(second, "r1", a=1.0)
+    save(second, "r2", a=3.0)
+    if shrunk:
+        second.folder.run(STAGE, lambda: shrink(second))
+    for _ in range(2):  # a round that was killed settles again
+        settle(second)
+        found = Update.load(second.master_path("r2")).deltas["a"].unique().tolist()
+        assert found == pytest.approx([1 + PART * 2 if shrunk else 3])
+    assert not list(second.folder.path.glob("smaller*"))
 
 
 @pytest.mark.parametrize(

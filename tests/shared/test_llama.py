@@ -218,10 +218,20 @@ def test_an_adapter_scores_as_the_model_that_it_was_merged_into(tmp_path, make_t
     assert np.abs(found - expected).max() < 0.05 * np.abs(before - expected).max()
 
 
-def test_a_template_that_fails_in_python_is_refused_in_one_line():
-    template = ChatTemplate("{{ messages[0].content + 1 }}", "", ())
-    with pytest.raises(ModelFileError, match=r"chat template refuses the prompt: TypeError: can only"):
-        template.render((Message("user", "hello"),))
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ messages[0].content + 1 }}", "refuses the prompt: TypeError: can only"),
+        ("{{ raise_exception('no\nsystem\x1b[2J') }}", r"refuses the prompt: no system \[2J$"),
+        ("{% if %}", "is broken: "),
+        (f"{{{{ {'(' * 3000}1{')' * 3000} }}}}", "is broken: RecursionError"),
+        ("{% for a in b %}" * 25 + "{% endfor %}" * 25, "is broken: SyntaxError"),
+    ],
+)
+def test_a_template_that_fails_however_is_refused_in_one_line(source, said):
+    with pytest.raises(ModelFileError, match=said) as refusal:
+        ChatTemplate(source, "", ()).render((Message("user", "hello"),))
+    assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -95,12 +95,18 @@ def found_by(experiment: Experiment) -> Findings:
 def round_facts(experiment: Experiment, cell: Cell) -> Json:
     """What a round of an arm did: released or why not, precheck, gap before and after, gain at the gate.
 
-    A gain is of the `games` of all `looks`, which end when the gate is sure. Where it `gave_up` on the candidate
-    they are fewer than planned and the gain is biased low, as it is biased high where it passed early.
+    Where the whole update forgot and a `part` was judged again, gap, gains and forgetting are of the whole; those
+    of the part are named so. A gain is of the `games` of all `looks`, which end when the gate is sure. Where it
+    `gave_up` on the candidate they are fewer than planned and the gain is biased low, as it is biased high where it
+    passed early.
     """
     folder = experiment.chain(cell.name, cell.seed).round(cell.round).folder
-    found = {stage: folder.result(stage) or {} for stage in ("precheck", "distil", "gate", "release")}
-    gate = found["gate"]
+    found = {
+        stage: folder.result(stage) or {} for stage in ("precheck", "distil", "shrink", "gate", "release")
+    }
+    judged = found["gate"]
+    # The gap is that of all that was learnt, so the gain beside it is too.
+    gate = found["shrink"]["refused"]["gate"] if found["shrink"] else judged
     spent = [Cell("experience", cell.seed, cell.name, cell.round), cell]
     spent += [Cell("first", cell.seed)] if cell.round == 1 else []
     seconds = sum((experiment.result(one) or {}).get("seconds", 0.0) for one in spent)
@@ -119,7 +125,11 @@ def round_facts(experiment: Experiment, cell: Cell) -> Json:
         "looks": gate.get("looks"),
         "games": sum(x.get("games", 0) for x in gate.get("families", {}).values()),
         "gave_up": given_up_at(gate) is not None,
-        "part": gate.get("part", 1.0),
+        "part": judged.get("part", 1.0),
+        "part_gains": {f: x.get("difference") for f, x in judged.get("families", {}).items()}
+        if found["shrink"]
+        else {},
+        "part_forgetting": judged.get("forgetting") if found["shrink"] else None,
         "forgetting": gate.get("forgetting"),
         "minutes": round(seconds / 60, 1),
     }

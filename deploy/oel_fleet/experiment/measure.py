@@ -134,7 +134,7 @@ def _version(file: File, cell: Cell, chain: Chain) -> str:
 
 
 def _trained(chain: Chain, round: int) -> str:
-    """The newest weights: what this round trained, released or not; else those of the release that stands.
+    """The newest weights: what this round's gate judged last, released or not; else those of the standing release.
 
     Raises: StateError if this round's weights are gone.
     """

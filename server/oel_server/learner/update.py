@@ -59,12 +59,21 @@ class Update:
         return Update(total)
 
     def towards(self, other: Update, part: float) -> Update:
-        """Which lies a part of the way from this to `other`. Raises: StateError if a weight has two shapes."""
-        way = other.plus(self._times(-1.0))
-        return self.plus(way._times(part))
+        """Which lies a part of the way from this to `other`, which changes all that this does.
 
-    def _times(self, factor: float) -> Update:
-        return Update({name: factor * delta for name, delta in self.deltas.items()})
+        Raises: StateError if it does not, or a weight has two shapes.
+        """
+        wrong = [
+            n for n, d in self.deltas.items() if n not in other.deltas or other.deltas[n].shape != d.shape
+        ]
+        if wrong:
+            raise StateError(f"two updates do not agree in {wrong[0]}: they belong to different base models")
+        return Update(
+            {
+                name: torch.lerp(self.deltas[name], end, part) if name in self.deltas else part * end
+                for name, end in other.deltas.items()
+            }
+        )
 
     def add_to(self, model: torch.nn.Module) -> None:
         """Add to the float32 weights of `model` in place.
