@@ -51,7 +51,7 @@ def trls(job: dict[str, Any], exchange: Callable[[dict[str, float]], None]) -> N
     settings = SDFTConfig(
         output_dir=str(Path(job["folder"]) / f"trl-{os.getpid()}"),
         use_cpu=device.type == "cpu",
-        bf16=isinstance(bf16_products(device), torch.autocast),
+        bf16=isinstance(bf16_products(device), torch.autocast) and not job.get("exact", False),
         gradient_checkpointing=job["checkpointing"],
         per_device_train_batch_size=len(rows),
         max_steps=MANY_STEPS,

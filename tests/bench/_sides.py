@@ -19,7 +19,8 @@ class Side:
     """A process that does a step when asked."""
 
     def __init__(self, job: dict[str, Any], folder: Path) -> None:
-        path = folder / f"{job['side']}-{job['level']}-{job['rollout']}-{job['checkpointing']}.json"
+        kind = (job[key] for key in ("side", "level", "rollout", "checkpointing"))
+        path = folder / f"{'-'.join(map(str, kind))}-{job.get('exact', False)}.json"
         path.write_text(json.dumps(job | {"folder": str(folder)}))
         here = Path(__file__).parent
         self._process = subprocess.Popen(

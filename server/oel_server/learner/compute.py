@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from oel_server.learner.fused import fused_blocks
+from oel_server.learner.memory import kept_memory
 from oel_server.learner.norm import rms_norm
 from oel_shared.errors import ConfigError
 
@@ -76,37 +77,18 @@ def on_device(
     """
     home = model.device
     try:
-        with cast_once(model, device), _memory_kept() if device.type == "cpu" else nullcontext():
+        on_cpu = device.type == "cpu"
+        with (
+            cast_once(model, device),
+            kept_memory() if on_cpu else nullcontext(),
+            fused_blocks(model) if on_cpu else nullcontext(),
+        ):
             if before:
                 before(model)
             model.to(device)
             yield
     finally:
         model.to(home)
-
-
-@contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Within it glibc keeps what is freed; another C library is left as it is.
-
-    By itself it hands large blocks back to the kernel, which zeroes them for the next tensor: up to a tenth of a
-    step's time (docs/lab-log.md).
-    """
-    libc = ctypes.CDLL(None)
-    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
-        yield
-        return
-    libc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
-    libc.mallopt(_TRIM_THRESHOLD, -1)  # never
-    try:
-        yield
-    finally:
-        libc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
-        libc.malloc_trim(0)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""From malloc.h."""
 
 
 def _feeding(block: Any) -> Iterator[torch.nn.Module]:

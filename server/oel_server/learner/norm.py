@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oel_server.learner.fused import is_fused
+from oel_server.learner.fused import rms_norm as fused_rms_norm
+
 
 def rms_norm(x: Tensor, scale_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * scale over the last dimension, computed in float32.
@@ -21,7 +24,10 @@ def rms_norm(x: Tensor, scale_D: Tensor, eps: float, dtype: torch.dtype) -> Tens
         dtype: of the result.
     Source: arXiv 1910.07467.
     """
-    found: Tensor = _RmsNorm.apply(x.float(), scale_D, eps, dtype)  # type: ignore[no-untyped-call]
+    x = x.float()
+    if dtype == torch.bfloat16 and scale_D.dtype == torch.float32 and is_fused(x, scale_D):
+        return fused_rms_norm(x, scale_D, eps)
+    found: Tensor = _RmsNorm.apply(x, scale_D, eps, dtype)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -82,11 +82,14 @@ def read_prefixes(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> P
 @contextmanager
 def _left_out(mlp: torch.nn.Module) -> Iterator[None]:
     """Within it an MLP gives back what it is given."""
+    before = vars(mlp).get("forward")
     mlp.forward = lambda x: x
     try:
         yield
     finally:
         del mlp.forward
+        if before:
+            mlp.forward = before
 
 
 def answer_states(model: PreTrainedModel, states: Sequence[ChoiceState]) -> list[Tensor]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from oel_shared.cache import cache_folder
 from oel_shared.environments.options import Values
 from oel_shared.environments.textworld_module import textworld_module
 from oel_shared.errors import OelError
@@ -40,11 +41,6 @@ class Record:
     route: tuple[str, ...] = ()
     reject: str = ""
     """Why this seed gives no game; empty where it gives one."""
-
-
-def cache_folder() -> Path:
-    """`$OEL_CACHE`, else `~/.cache/edge-oel`."""
-    return Path(os.environ.get("OEL_CACHE") or Path.home() / ".cache" / "edge-oel").expanduser()
 
 
 def record_file(game: Path) -> Path:

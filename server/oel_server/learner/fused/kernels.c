@@ -1,0 +1,147 @@
+/* What a transformer does between its products, a row at a time, so that memory is passed over once.
+ *
+ * Numbers come and go as float32 or as bf16, the upper half of a float32; sums are float32. Rows are shared out in
+ * one fixed way and none of them looks at another, so results do not depend on the number of threads.
+ */
+
+#include <stdint.h>
+
+typedef uint16_t bf16;
+
+static inline float wide(bf16 x) {
+  union { uint32_t bits; float value; } one = {(uint32_t)x << 16};
+  return one.value;
+}
+
+/* To nearest, ties to even. What is no number stays none. */
+static inline bf16 narrow(float x) {
+  union { float value; uint32_t bits; } one = {x};
+  return (bf16)((one.bits + 0x7fff + ((one.bits >> 16) & 1)) >> 16);
+}
+
+/* Relative error below 2e-7; 0 below -87, where a float32 nearly ends; inf or nan where x is. */
+static inline float exponential(float x) {
+  float y = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
+  float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.98756915e-4f;
+  p = p * r + 1.39819995e-3f;
+  p = p * r + 8.33345191e-3f;
+  p = p * r + 4.16657962e-2f;
+  p = p * r + 1.66666655e-1f;
+  p = p * r + 5.00000012e-1f;
+  p = p * r * r + r + 1.0f;
+  union { float value; int32_t bits; } scale;
+  scale.bits = ((int32_t)n + 127) << 23;
+  float found = p * scale.value;
+  return x < -87.0f ? 0.0f : found;
+}
+
+/* out = x / sqrt(mean(x^2) + eps) * scale; inverse gets 1 / sqrt(...) of each row. */
+void rms_norm(const float *x, const float *scale, float eps, bf16 *out, float *inverse, long rows, long size) {
+#pragma omp parallel for schedule(static)
+  for (long row = 0; row < rows; row++) {
+    const float *from = x + row * size;
+    bf16 *to = out + row * size;
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (long i = 0; i < size; i++) total += from[i] * from[i];
+    float mine = 1.0f / __builtin_sqrtf(total / (float)size + eps);
+    inverse[row] = mine;
+#pragma omp simd
+    for (long i = 0; i < size; i++) to[i] = narrow(from[i] * mine * scale[i]);
+  }
+}
+
+/* With n = x inverse and g = grad scale: out = (g - n mean(g n)) inverse. */
+void rms_norm_gradient(const bf16 *grad, const float *x, const float *inverse, const float *scale, float *out,
+                       long rows, long size) {
+#pragma omp parallel for schedule(static)
+  for (long row = 0; row < rows; row++) {
+    const bf16 *g = grad + row * size;
+    const float *from = x + row * size;
+    float *to = out + row * size;
+    float mine = inverse[row], along = 0;
+#pragma omp simd reduction(+ : along)
+    for (long i = 0; i < size; i++) along += wide(g[i]) * scale[i] * from[i];
+    along *= mine * mine / (float)size;
+#pragma omp simd
+    for (long i = 0; i < size; i++) to[i] = (wide(g[i]) * scale[i] - from[i] * along) * mine;
+  }
+}
+
+/* Rotate the two halves of each head by angles of its row; sign -1 turns back, which is the gradient.
+ * in: (rows, heads, size); cosines and sines: (angles, size), both halves alike; row r has angles r % angles. */
+#define ROTATE(name, in_type, in_read, out_type, out_write)                                                        \
+  void name(const in_type *in, out_type *out, const float *cosines, const float *sines, float sign, long rows,     \
+            long angles, long heads, long size) {                                                                  \
+    long half = size / 2;                                                                                          \
+    _Pragma("omp parallel for schedule(static)") for (long row = 0; row < rows; row++) {                           \
+      const float *c = cosines + (row % angles) * size, *s = sines + (row % angles) * size;                        \
+      for (long head = 0; head < heads; head++) {                                                                  \
+        const in_type *from = in + (row * heads + head) * size;                                                    \
+        out_type *to = out + (row * heads + head) * size;                                                          \
+        _Pragma("omp simd") for (long i = 0; i < half; i++) {                                                      \
+          float a = in_read(from[i]), b = in_read(from[i + half]), turned = sign * s[i];                           \
+          to[i] = out_write(a * c[i] - b * turned);                                                                \
+          to[i + half] = out_write(b * c[i] + a * turned);                                                         \
+        }                                                                                                          \
+      }                                                                                                            \
+    }                                                                                                              \
+  }
+
+#define AS_IT_IS(x) (x)
+ROTATE(rotate_to_bf16, bf16, wide, bf16, narrow)
+ROTATE(rotate_to_float, bf16, wide, float, AS_IT_IS)
+ROTATE(rotate_float_to_bf16, float, AS_IT_IS, bf16, narrow)
+
+static inline float sigmoid(float x) {
+  float e = exponential(x < 0 ? x : -x);
+  return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+/* out = gate sigmoid(gate) up. */
+void gated(const bf16 *gate, const bf16 *up, bf16 *out, long count) {
+#pragma omp parallel for simd schedule(static)
+  for (long i = 0; i < count; i++) {
+    float g = wide(gate[i]);
+    out[i] = narrow(g * sigmoid(g) * wide(up[i]));
+  }
+}
+
+void gated_gradient(const bf16 *grad, const bf16 *gate, const bf16 *up, bf16 *gate_grad, bf16 *up_grad, long count) {
+#pragma omp parallel for simd schedule(static)
+  for (long i = 0; i < count; i++) {
+    float g = wide(gate[i]), d = wide(grad[i]), s = sigmoid(g);
+    up_grad[i] = narrow(d * g * s);
+    gate_grad[i] = narrow(d * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
+  }
+}
+
+/* In place: softmax over the last dimension of scores + mask.
+ * scores: (states, keys, queries, groups, length); mask: (states, queries, length), its rows row_stride apart. */
+void masked_softmax(bf16 *scores, const bf16 *mask, long states, long keys, long queries, long groups, long length,
+                    long state_stride, long row_stride) {
+  long rows = states * keys * queries * groups;
+#pragma omp parallel for schedule(static)
+  for (long row = 0; row < rows; row++) {
+    long query = row / groups % queries, state = row / (groups * queries * keys);
+    const bf16 *hidden = mask + state * state_stride + query * row_stride;
+    bf16 *mine = scores + row * length;
+    float values[length];
+    float most = -__builtin_inff(), total = 0;
+#pragma omp simd reduction(max : most)
+    for (long i = 0; i < length; i++) {
+      values[i] = wide(mine[i]) + wide(hidden[i]);
+      most = values[i] > most ? values[i] : most;
+    }
+#pragma omp simd reduction(+ : total)
+    for (long i = 0; i < length; i++) {
+      values[i] = exponential(values[i] - most);
+      total += values[i];
+    }
+    float share = 1.0f / total;
+#pragma omp simd
+    for (long i = 0; i < length; i++) mine[i] = narrow(values[i] * share);
+  }
+}

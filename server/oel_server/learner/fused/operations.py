@@ -1,0 +1,139 @@
+"""The loops as operations of torch, with their gradients. For tensors on the CPU, where `library` is not None."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oel_server.learner.fused.compiling import library
+
+
+def rms_norm(x: Tensor, scale_D: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * scale over the last dimension, in bf16.
+
+    Args:
+        x: (..., D) float32.
+        scale_D: float32, frozen.
+    """
+    found: Tensor = _RmsNorm.apply(x.contiguous(), scale_D, eps)  # type: ignore[no-untyped-call]
+    return found
+
+
+def rotate(x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rotary positions: each head's halves turned by their row's angles.
+
+    Args:
+        x_BHTD: bf16, as a view of (B, T, H, D).
+        cosines_BTD, sines_BTD: float32, both halves alike; of all rows if B is 1.
+        dtype: of the result, bfloat16 or float32.
+    """
+    found: Tensor = _Rotate.apply(x_BHTD, cosines_BTD, sines_BTD, dtype)  # type: ignore[no-untyped-call]
+    return found
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, bf16."""
+    found: Tensor = _Gated.apply(gate.contiguous(), up.contiguous())  # type: ignore[no-untyped-call]
+    return found
+
+
+def masked_softmax_(scores_BKQGL: Tensor, mask_BQL: Tensor) -> None:
+    """softmax(scores + mask) over the last dimension, in place; both bf16, no gradient goes through."""
+    states, keys, queries, groups, length = scores_BKQGL.shape
+    assert scores_BKQGL.is_contiguous()
+    assert mask_BQL.stride(-1) == 1
+    _call(
+        "masked_softmax",
+        scores_BKQGL,
+        mask_BQL,
+        states,
+        keys,
+        queries,
+        groups,
+        length,
+        *mask_BQL.stride()[:2],
+    )
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale_D: Tensor, eps: float) -> Tensor:
+        size = x.shape[-1]
+        out, inverse = torch.empty_like(x, dtype=torch.bfloat16), x.new_empty(x.shape[:-1])
+        _call("rms_norm", x, scale_D, ctypes.c_float(eps), out, inverse, inverse.numel(), size)
+        ctx.save_for_backward(x, inverse, scale_D)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, inverse, scale_D = ctx.saved_tensors
+        out = torch.empty_like(x)
+        rows, size = inverse.numel(), x.shape[-1]
+        _call("rms_norm_gradient", grad.contiguous(), x, inverse, scale_D, out, rows, size)
+        return out, None, None
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        cosines, sines = cosines_BTD.contiguous(), sines_BTD.contiguous()
+        ctx.save_for_backward(cosines, sines)
+        return _rotated(x_BHTD, cosines, sines, 1.0, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BHTD: Tensor) -> tuple[Tensor | None, ...]:
+        cosines, sines = ctx.saved_tensors
+        return _rotated(grad_BHTD, cosines, sines, -1.0, torch.bfloat16), None, None, None
+
+
+_ROTATIONS = {
+    (torch.bfloat16, torch.bfloat16): "rotate_to_bf16",
+    (torch.bfloat16, torch.float32): "rotate_to_float",
+    (torch.float32, torch.bfloat16): "rotate_float_to_bf16",
+}
+
+
+def _rotated(x_BHTD: Tensor, cosines: Tensor, sines: Tensor, sign: float, dtype: torch.dtype) -> Tensor:
+    x_BTHD = x_BHTD.transpose(1, 2).contiguous()
+    out = torch.empty_like(x_BTHD, dtype=dtype)
+    (rows, tokens, heads, size), angles = x_BTHD.shape, cosines.numel() // x_BTHD.shape[-1]
+    name = _ROTATIONS[x_BTHD.dtype, dtype]
+    _call(name, x_BTHD, out, cosines, sines, ctypes.c_float(sign), rows * tokens, angles, heads, size)
+    return out.transpose(1, 2)
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        out = torch.empty_like(gate)
+        _call("gated", gate, up, out, gate.numel())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        gate_grad, up_grad = torch.empty_like(gate), torch.empty_like(up)
+        _call("gated_gradient", grad.contiguous(), gate, up, gate_grad, up_grad, gate.numel())
+        return gate_grad, up_grad
+
+
+def _call(name: str, *given: Tensor | int | ctypes.c_float) -> None:
+    """A loop with tensors as the places of their numbers; ctypes lets other threads of Python go on."""
+    loops = library()
+    assert loops is not None
+    getattr(loops, name)(
+        *(
+            ctypes.c_void_p(x.data_ptr())
+            if isinstance(x, Tensor)
+            else ctypes.c_long(x)
+            if isinstance(x, int)
+            else x
+            for x in given
+        )
+    )

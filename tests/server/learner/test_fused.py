@@ -1,0 +1,235 @@
+"""The C loops against torch's operations, and what becomes of them without a compiler."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+import torch
+
+from oel_server.learner import fused
+from oel_server.learner.compute import bf16_products, cast_once
+from oel_server.learner.fused import compiling, fused_blocks, is_fused, masked_softmax_, rms_norm
+from oel_server.learner.fused.operations import gated, rotate
+from oel_server.learner.packing import ChoiceState, choice_log_probs
+from oel_server.learner.prefix import answer_states, read_prefixes
+
+BF16 = torch.bfloat16
+CPU = torch.device("cpu")
+PROMPT = (5, 6, 7, 8, 9, 10)
+STATE = ChoiceState(PROMPT, ((11, 12, 1), (11, 1), (13, 14, 1)))
+
+needs_loops = pytest.mark.skipif(compiling.library() is None, reason="no C compiler here")
+
+
+def near(found: torch.Tensor, exact: torch.Tensor) -> None:
+    """Equal but for one rounding to bf16, of which the largest values tell."""
+    torch.testing.assert_close(
+        found.float(), exact.float(), rtol=2**-8, atol=2**-8 * exact.abs().max().item()
+    )
+
+
+def gradients(value: torch.Tensor, inputs: tuple[torch.Tensor, ...], grad: torch.Tensor) -> tuple:
+    return torch.autograd.grad(value, inputs, grad.to(value.dtype))
+
+
+def leaf(*shape: int, dtype: torch.dtype = BF16, size: float = 1.0) -> torch.Tensor:
+    return (size * torch.randn(*shape)).to(dtype).requires_grad_()
+
+
+def exact(x: torch.Tensor) -> torch.Tensor:
+    return x.detach().double().requires_grad_()
+
+
+@pytest.fixture(autouse=True)
+def dice():
+    torch.manual_seed(0)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, compiling.COMPILERS)), reason="no C compiler here")
+def test_where_there_is_a_compiler_there_are_loops():
+    assert compiling.library() is not None
+    assert is_fused(torch.zeros(1))
+
+
+@needs_loops
+@pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (1, 3, 576)])
+def test_a_norm_and_its_gradient(shape):
+    x, scale, grad = (
+        leaf(*shape, dtype=torch.float32),
+        torch.rand(shape[-1]) + 0.5,
+        torch.randn(shape).to(BF16),
+    )
+    other = exact(x)
+    value = other / (other.square().mean(-1, keepdim=True) + 1e-5).sqrt() * scale.double()
+    found = rms_norm(x, scale, 1e-5)
+    near(found, value)
+    (mine,), (right,) = gradients(found, (x,), grad), gradients(value, (other,), grad)
+    torch.testing.assert_close(mine, right.float(), rtol=1e-4, atol=1e-5)
+
+
+@needs_loops
+@pytest.mark.parametrize("rows_of_angles", [1, 2])
+@pytest.mark.parametrize("dtype", [BF16, torch.float32])
+def test_a_rotation_and_its_gradient(dtype, rows_of_angles):
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    x_BHTD = leaf(2, 7, 3, 16).transpose(1, 2)
+    half = torch.randn(rows_of_angles, 7, 8)
+    cosines, sines = (torch.cat([a, a], -1) for a in (half.cos(), half.sin()))
+    other = exact(x_BHTD)
+    value, _ = apply_rotary_pos_emb(other, other, cosines.double(), sines.double())
+    found = rotate(x_BHTD, cosines, sines, dtype)
+    assert (found.dtype, found.shape) == (dtype, x_BHTD.shape)
+    near(found, value)
+    grad = torch.randn(x_BHTD.shape).to(dtype)
+    near(gradients(found, (x_BHTD,), grad)[0], gradients(value, (other,), grad)[0])
+
+
+@needs_loops
+def test_a_gate_and_its_gradients():
+    gate, up, grad = leaf(9, 37, size=4), leaf(9, 37), torch.randn(9, 37).to(BF16)
+    others = exact(gate), exact(up)
+    value = torch.nn.functional.silu(others[0]) * others[1]
+    found = gated(gate, up)
+    near(found, value)
+    for mine, right in zip(gradients(found, (gate, up), grad), gradients(value, others, grad), strict=True):
+        near(mine, right)
+
+
+@needs_loops
+def test_far_from_zero_a_gate_is_open_or_closed():
+    gate = torch.tensor([90.0, -90.0, 3e38, -3e38, 0.0], dtype=BF16)
+    assert gated(gate, torch.ones_like(gate)).tolist() == [90.0, 0.0, gate[2].item(), 0.0, 0.0]
+
+
+@needs_loops
+@pytest.mark.parametrize("length", [1, 5, 33, 700])
+def test_a_softmax_under_a_mask(length):
+    scores = (5 * torch.randn(2, 3, 4, 2, length)).to(BF16)
+    wide = torch.zeros(2, 9, length + 6).masked_fill(torch.rand(2, 9, length + 6) > 0.6, float("-inf"))
+    wide[:, :, 0] = 0
+    mask = wide.to(BF16)[:, 3:7, :length]
+    value = torch.softmax(scores.double() + mask[:, None, :, None].double(), -1)
+    masked_softmax_(scores, mask)
+    near(scores, value)
+    assert bool((scores[value == 0] == 0).all())
+
+
+@needs_loops
+def test_what_is_no_number_stays_none():
+    """Or a diverged step would pass for a sound one."""
+    nan = torch.tensor([float("nan"), 1.0, 2.0])
+    scores = nan.to(BF16).view(1, 1, 1, 1, 3)
+    masked_softmax_(scores, torch.zeros(1, 1, 3, dtype=BF16))
+    angle = torch.zeros(1, 1, 2)
+    for found in (
+        scores,
+        rms_norm(nan, torch.ones(3), 1e-5),
+        gated(nan.to(BF16), torch.ones(3, dtype=BF16)),
+        gated(torch.ones(3, dtype=BF16), nan.to(BF16)),
+        rotate(nan[:2].to(BF16).view(1, 1, 1, 2), angle.cos(), angle.sin(), BF16),
+    ):
+        assert bool(found.isnan().any())
+
+
+@needs_loops
+def test_results_are_the_same_bits_whatever_the_threads():
+    gate, up = leaf(501, 64).detach(), leaf(501, 64).detach()
+    scores = torch.randn(3, 2, 17, 2, 40).to(BF16)
+    found = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        mine = scores.clone()
+        masked_softmax_(mine, torch.zeros(3, 17, 40, dtype=BF16))
+        found.append((rms_norm(gate.float(), torch.ones(64), 1e-5), gated(gate, up), mine))
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+@needs_loops
+def test_a_model_comes_as_near_to_float32_as_without_loops(any_model, monkeypatch):
+    if not isinstance(bf16_products(CPU), torch.autocast):
+        pytest.skip("products are float32 here")
+    any_model.requires_grad_(False)
+    right, called = scores(any_model), count_calls(monkeypatch)
+    kind = any_model.config.model_type
+    errors = {}
+    for loops in (True, False):
+        if not loops:
+            monkeypatch.setattr(fused, "library", lambda: None)
+        with cast_once(any_model, CPU), fused_blocks(any_model), bf16_products(CPU):
+            errors[loops] = float((scores(any_model) - right).abs().mean())
+    assert {"rms_norm", "masked_softmax"} <= called
+    assert ("gated" in called) is ("gemma" not in kind)
+    # The norms that Qwen3 has between product and rotation give float32.
+    assert ({"rotate_to_bf16", "rotate_to_float"} <= called) is (kind != "qwen3")
+    assert 0 < errors[True] < 1.5 * errors[False]
+
+
+@torch.no_grad()
+def scores(model) -> torch.Tensor:
+    """Choices and answers in one: log-probs, and what an answer's logits are made of."""
+    (choices,) = choice_log_probs(model, [STATE])
+    (answer,) = answer_states(model, [ChoiceState(PROMPT, ((11, 12, 13, 1),))])
+    return torch.cat([choices.float(), answer.float().flatten()])
+
+
+def count_calls(monkeypatch) -> set[str]:
+    from oel_server.learner.fused import operations
+
+    called, real = set(), operations._call
+
+    def call(name, *given):
+        called.add(name)
+        real(name, *given)
+
+    monkeypatch.setattr(operations, "_call", call)
+    return called
+
+
+def test_a_model_is_left_as_it_was(any_model):
+    attends = sys.modules[type(any_model.base_model.layers[0].self_attn).__module__]
+    before = attends.apply_rotary_pos_emb
+    with fused_blocks(any_model), bf16_products(CPU):
+        read_prefixes(any_model, [PROMPT])  # leaves an MLP out for a while, and must put it back
+        patched = [vars(block.mlp).get("forward") for block in any_model.base_model.layers]
+        assert all(patched) is ("gemma" not in any_model.config.model_type)
+    assert attends.apply_rotary_pos_emb is before
+    assert not any("forward" in vars(block.mlp) for block in any_model.base_model.layers)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """A machine on which nothing was compiled yet."""
+    monkeypatch.setenv("OEL_CACHE", str(tmp_path))
+    compiling.library.cache_clear()
+    yield tmp_path
+    compiling.library.cache_clear()
+
+
+def test_without_a_compiler_there_are_no_loops(empty_cache, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert compiling.library() is None
+    assert not is_fused(torch.zeros(1))
+
+
+def test_a_compiler_that_fails_is_no_compiler(empty_cache, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/false")
+    assert compiling.library() is None
+    assert not list(empty_cache.rglob("*.so"))
+
+
+@needs_loops
+def test_loops_are_compiled_once_and_made_again_where_their_file_is_damaged(empty_cache, monkeypatch):
+    assert compiling.library() is not None
+    (kept,) = empty_cache.rglob("*.so")
+    kept.write_bytes(b"no library")
+    compiling.library.cache_clear()
+    assert compiling.library() is not None
+    with monkeypatch.context() as without:
+        without.setattr("shutil.which", lambda _: None)
+        compiling.library.cache_clear()
+        assert compiling.library() is not None
