@@ -75,7 +75,7 @@ def seconds(reading: Figures) -> float:
 
 
 def compared(found: dict[str, list[Figures]]) -> dict[str, Any]:
-    """Both sides' medians, all but the first reading, which warms up and gives the loss; ratios are TRL over ours.
+    """Both sides' medians, all but the first reading, which gives the loss; ratios are TRL over ours.
 
     `reused` is the ratio to our student's step alone, in which answers that it writes are scored too: a round
     scores any other item by the teacher once and meets it several times.

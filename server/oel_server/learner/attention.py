@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from oel_server.learner.fused import is_fused, masked_softmax_
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -70,3 +72,17 @@ def fused_attention(q_BHLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, hidden: Tens
         q_BHLD, k_BHSD, v_BHSD, hidden, scale=scaling
     )
     return attended
+
+
+def masked_softmax(scores: Tensor, mask_BQL: Tensor, groups: int) -> Tensor:
+    """softmax(scores + mask) over the last dimension; the scores, which a product gave, are of no use afterwards.
+
+    Args:
+        scores: (..., L), in memory as (B, K, Q, groups, L).
+        mask_BQL: the same for all keys and groups.
+    """
+    if scores.dtype == mask_BQL.dtype == torch.bfloat16 and is_fused(scores):
+        return masked_softmax_(scores, mask_BQL, groups)
+    states, queries, length = mask_BQL.shape
+    wide = scores.view(states, -1, queries, groups, length) + mask_BQL[:, None, :, None]
+    return torch.softmax(wide, -1).view_as(scores)

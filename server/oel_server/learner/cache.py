@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from oel_server.learner.attention import masked_softmax
 from oel_server.learner.prefix import PAD, Prefixes, hidden_between
 
 
@@ -51,15 +52,16 @@ class Cache:
         (keys_BKDL, values_BKLD, shift_K1D), at = self._layers[layer], self._next
         keys_BKDL[..., at - 1] = (k_BK1D - shift_K1D)[:, :, 0]
         values_BKLD[:, :, at - 1] = v_BK1D[:, :, 0]
-        (rows, heads), (_, groups_of, size, _) = q_BH1D.shape[:2], keys_BKDL.shape
-        q_BKGD = (q_BH1D * scaling).to(keys_BKDL.dtype).view(rows, groups_of, heads // groups_of, size)
-        scores_BKGL = (q_BKGD @ keys_BKDL[..., :at]).add_(self._masked(window, keys_BKDL.dtype))
-        out_BKGD = torch.softmax(scores_BKGL, -1) @ values_BKLD[:, :, :at]
+        (rows, heads), (_, keys, size, _) = q_BH1D.shape[:2], keys_BKDL.shape
+        q_BKGD = (q_BH1D * scaling).to(keys_BKDL.dtype).view(rows, keys, heads // keys, size)
+        scores_BKGL = q_BKGD @ keys_BKDL[..., :at]
+        probs_BKGL = masked_softmax(scores_BKGL, self._masked(window, keys_BKDL.dtype), heads // keys)
+        out_BKGD = probs_BKGL @ values_BKLD[:, :, :at]
         return out_BKGD.view(rows, 1, heads, size)
 
     def _masked(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """(B, 1, 1, L) for the newest token; the same for all layers of a kind."""
+        """(B, 1, L) for the newest token; the same for all layers of a kind."""
         if window not in self._hidden:
             depths_BL = self._depths_BL[:, : self._next]
-            self._hidden[window] = hidden_between(self._depth_B1 - 1, depths_BL, window, dtype)[:, 0]
+            self._hidden[window] = hidden_between(self._depth_B1 - 1, depths_BL, window, dtype)
         return self._hidden[window]

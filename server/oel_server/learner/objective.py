@@ -168,7 +168,18 @@ class Objective:
             return []
         with bf16_products(self.model.device):
             hidden = self._hidden(batch)
-            return [self._answer_loss(hidden[k], self.teachers[k].to(hidden[k].device)) for k in batch]
+            student_TD = torch.cat([hidden[k] for k in batch])
+            teacher_TD = torch.cat([self.teachers[k] for k in batch]).to(student_TD.device)
+            # A stretch of logits at a time, whoever's: they, not the model, fill the memory, and a stretch of one
+            # short answer would take hardly less time than a full one.
+            stretches = zip(*(torch.split(x, HEAD_POSITIONS) for x in (student_TD, teacher_TD)), strict=True)
+            kl_T = torch.cat(
+                [
+                    _with_gradient(student, partial(self._token_losses, teacher_TD=teacher))
+                    for student, teacher in stretches
+                ]
+            )
+        return [kl.mean() for kl in torch.split(kl_T, [len(hidden[k]) for k in batch])]
 
     def _hidden(self, batch: Sequence[int]) -> dict[int, Tensor]:
         """(tokens, hidden) of each answer."""
@@ -183,44 +194,36 @@ class Objective:
             found |= zip(rest, answer_states(self.model, [self.students[k] for k in rest]), strict=True)
         return found
 
-    def _answer_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
-        # A stretch of logits at a time: they, not the model, fill the memory.
-        parts = zip(*(torch.split(x, HEAD_POSITIONS) for x in (student_TD, teacher_TD)), strict=True)
-        sums = [
-            _with_gradient(student, partial(self._part_loss, teacher_TD=teacher))
-            for student, teacher in parts
-        ]
-        return torch.stack(sums).sum() / len(student_TD)
-
-    def _part_loss(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
+    def _token_losses(self, student_TD: Tensor, teacher_TD: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
         with torch.no_grad():
             teacher_TV = head(teacher_TD)
-        return token_reverse_kl(head(student_TD), teacher_TV, self.top_k).sum()
+        return token_reverse_kl(head(student_TD), teacher_TV, self.top_k)
 
 
-def _with_gradient(x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """loss(x), a scalar, with the gradient towards x taken at once, so that nothing that lies between is kept."""
-    if not x.requires_grad:
-        return loss(x)
-    found: Tensor = _AtOnce.apply(x, loss)  # type: ignore[no-untyped-call]
+def _with_gradient(x_TD: Tensor, losses: Callable[[Tensor], Tensor]) -> Tensor:
+    """losses(x), (T,), each of its own row of x, with their gradients taken at once: nothing between is kept."""
+    if not x_TD.requires_grad:
+        return losses(x_TD)
+    found: Tensor = _AtOnce.apply(x_TD, losses)  # type: ignore[no-untyped-call]
     return found
 
 
 class _AtOnce(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, x_TD: Tensor, losses: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            value = loss(leaf)
-            (slope,) = torch.autograd.grad(value, leaf)
-        ctx.save_for_backward(slope)
-        return value.detach()
+            leaf = x_TD.detach().requires_grad_()
+            values_T = losses(leaf)
+            # No loss looks at another's row, so the gradient of their sum holds that of each.
+            (slope_TD,) = torch.autograd.grad(values_T.sum(), leaf)
+        ctx.save_for_backward(slope_TD)
+        return values_T.detach()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return grad * slope, None
+    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor, None]:
+        (slope_TD,) = ctx.saved_tensors
+        return grad_T[:, None] * slope_TD, None
 
 
 def _candidates(item: Item) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import fused_attention, own_attention
+from oel_server.learner.attention import fused_attention, masked_softmax, own_attention
 from oel_server.learner.packing import (
     BATCH_TOKENS,
     ChoiceState,
@@ -130,11 +130,11 @@ def hidden_answers(model: PreTrainedModel, states: Sequence[ChoiceState]) -> lis
 
 
 def hidden_between(at_BT: Tensor, keys_BL: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-    """(B, 1, 1, T, L): 0 where a token may look at a key and -inf where not, both given by their depths."""
+    """(B, T, L): 0 where a token may look at a key and -inf where not, both given by their depths."""
     back_BTL = at_BT[:, :, None] - keys_BL[:, None]
     unseen_BTL = (back_BTL < 0) if window is None else (back_BTL < 0) | (back_BTL >= window)
     hidden_BTL = torch.zeros(unseen_BTL.shape, dtype=dtype, device=at_BT.device)
-    return hidden_BTL.masked_fill_(unseen_BTL, float("-inf"))[:, None, None]
+    return hidden_BTL.masked_fill_(unseen_BTL, float("-inf"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,14 +168,15 @@ class _After:
         return self._masks[window, dtype]
 
 
-def _by_products(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: Tensor) -> Tensor:
+def _by_products(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_BAL: Tensor) -> Tensor:
     """What a CPU computes: plain products, which beat its fused kernel."""
-    (rows, heads, tokens, size), (_, groups_of, length, _) = q_BHAD.shape, k_BKLD.shape
+    (rows, heads, tokens, size), groups_of = q_BHAD.shape, k_BKLD.shape[1]
+    # A key's heads lie one below the other, each with all tokens: for a mask that is as good as a key of its own.
     scores = q_BHAD.reshape(rows, groups_of, -1, size) @ k_BKLD.mT
-    probs = torch.softmax(scores.view(rows, groups_of, -1, tokens, length) + hidden_B11AL, -1)
-    return (probs.view_as(scores) @ v_BKLD).view(rows, heads, tokens, size)
+    probs = masked_softmax(scores, hidden_BAL, 1)
+    return (probs @ v_BKLD).view(rows, heads, tokens, size)
 
 
-def _fused(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_B11AL: Tensor) -> Tensor:
+def _fused(q_BHAD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, hidden_BAL: Tensor) -> Tensor:
     """The same by the GPU's own kernels, which keep no scores."""
-    return fused_attention(q_BHAD, k_BKLD, v_BKLD, hidden_B11AL[:, 0], 1.0)
+    return fused_attention(q_BHAD, k_BKLD, v_BKLD, hidden_BAL[:, None], 1.0)

@@ -16,8 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import fused_attention
-from oel_server.learner.fused import is_fused, masked_softmax_
+from oel_server.learner.attention import fused_attention, masked_softmax
 
 _BLOCK = 192
 """Queries at once: smaller ones skip more of what is hidden, and come with more calls."""
@@ -206,8 +205,7 @@ class _StackedAttention(torch.autograd.Function):
                 kept += [q, k, v]
                 for at, of in _blocks(length, groups):
                     scores = q[:, of] @ k[:, : at.stop].mT
-                    wide = scores.view(states, keys, -1, groups, at.stop)
-                    kept.append(_softmax(wide, mask_BLL[:, at, : at.stop]).view_as(scores))
+                    kept.append(masked_softmax(scores, mask_BLL[:, at, : at.stop], groups))
                     out[:, of] = kept[-1] @ v[:, : at.stop]
                 outs.append(out.view(-1, groups * size))
         ctx.save_for_backward(*kept)
@@ -251,14 +249,6 @@ class _StackedAttention(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _softmax(scores_BKQGL: Tensor, mask_BQL: Tensor) -> Tensor:
-    """softmax(scores + mask) over the last dimension; the scores are of no use afterwards."""
-    if scores_BKQGL.dtype == torch.bfloat16 and is_fused(scores_BKQGL):
-        masked_softmax_(scores_BKQGL, mask_BQL)
-        return scores_BKQGL
-    return torch.softmax(scores_BKQGL.add_(mask_BQL[:, None, :, None]), -1)
 
 
 def _taken(x_NHD: Tensor, rows: Tensor, keys: int, states: int) -> Tensor:

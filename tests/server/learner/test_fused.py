@@ -23,11 +23,10 @@ STATE = ChoiceState(PROMPT, ((11, 12, 1), (11, 1), (13, 14, 1)))
 needs_loops = pytest.mark.skipif(compiling.library() is None, reason="no C compiler here")
 
 
-def near(found: torch.Tensor, exact: torch.Tensor) -> None:
-    """Equal but for one rounding to bf16, of which the largest values tell."""
-    torch.testing.assert_close(
-        found.float(), exact.float(), rtol=2**-8, atol=2**-8 * exact.abs().max().item()
-    )
+def near(found: torch.Tensor, exact: torch.Tensor, roundings: int = 1) -> None:
+    """Equal but for so many roundings to bf16, of which the largest values tell."""
+    off = roundings * 2**-8
+    torch.testing.assert_close(found.float(), exact.float(), rtol=off, atol=off * exact.abs().max().item())
 
 
 def gradients(value: torch.Tensor, inputs: tuple[torch.Tensor, ...], grad: torch.Tensor) -> tuple:
@@ -107,14 +106,24 @@ def test_far_from_zero_a_gate_is_open_or_closed():
 @needs_loops
 @pytest.mark.parametrize("length", [1, 5, 33, 700])
 def test_a_softmax_under_a_mask(length):
-    scores = (5 * torch.randn(2, 3, 4, 2, length)).to(BF16)
+    scores = leaf(2, 3, 4, 2, length, size=5)
     wide = torch.zeros(2, 9, length + 6).masked_fill(torch.rand(2, 9, length + 6) > 0.6, float("-inf"))
     wide[:, :, 0] = 0
     mask = wide.to(BF16)[:, 3:7, :length]
-    value = torch.softmax(scores.double() + mask[:, None, :, None].double(), -1)
-    masked_softmax_(scores, mask)
-    near(scores, value)
-    assert bool((scores[value == 0] == 0).all())
+    other = exact(scores)
+    value = torch.softmax(other + mask[:, None, :, None].double(), -1)
+    found = masked_softmax_(scores * 1, mask, 2)
+    near(found, value)
+    assert bool((found[value == 0] == 0).all())
+    grad = torch.randn_like(scores)
+    (mine,), (right,) = gradients(found, (scores,), grad), gradients(value, (other,), grad)
+    near(mine, right, roundings=2)  # of the probabilities too
+
+
+@needs_loops
+def test_a_softmax_takes_the_place_of_its_scores():
+    scores = torch.randn(1, 1, 2, 3, 4).to(BF16)
+    assert masked_softmax_(scores, torch.zeros(1, 2, 4, dtype=BF16), 3).data_ptr() == scores.data_ptr()
 
 
 @needs_loops
@@ -122,7 +131,7 @@ def test_what_is_no_number_stays_none():
     """Or a diverged step would pass for a sound one."""
     nan = torch.tensor([float("nan"), 1.0, 2.0])
     scores = nan.to(BF16).view(1, 1, 1, 1, 3)
-    masked_softmax_(scores, torch.zeros(1, 1, 3, dtype=BF16))
+    masked_softmax_(scores, torch.zeros(1, 1, 3, dtype=BF16), 1)
     angle = torch.zeros(1, 1, 2)
     for found in (
         scores,
@@ -143,7 +152,7 @@ def test_results_are_the_same_bits_whatever_the_threads():
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         mine = scores.clone()
-        masked_softmax_(mine, torch.zeros(3, 17, 40, dtype=BF16))
+        masked_softmax_(mine, torch.zeros(3, 17, 40, dtype=BF16), 2)
         found.append((rms_norm(gate.float(), torch.ones(64), 1e-5), gated(gate, up), mine))
         torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

@@ -16,7 +16,11 @@ from oel_shared import atomic
 from oel_shared.cache import cache_folder
 
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+FLAGS = (
+    *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC"),
+    # By itself gcc takes half of what such a processor can do at once: a gate then takes a fifth longer.
+    *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
+)
 
 
 @functools.cache

@@ -40,22 +40,15 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     return found
 
 
-def masked_softmax_(scores_BKQGL: Tensor, mask_BQL: Tensor) -> None:
-    """softmax(scores + mask) over the last dimension, in place; both bf16, no gradient goes through."""
-    states, keys, queries, groups, length = scores_BKQGL.shape
-    assert scores_BKQGL.is_contiguous()
-    assert mask_BQL.stride(-1) == 1
-    _call(
-        "masked_softmax",
-        scores_BKQGL,
-        mask_BQL,
-        states,
-        keys,
-        queries,
-        groups,
-        length,
-        *mask_BQL.stride()[:2],
-    )
+def masked_softmax_(scores: Tensor, mask_BQL: Tensor, groups: int) -> Tensor:
+    """softmax(scores + mask) over the last dimension, in place.
+
+    Args:
+        scores: bf16, in memory as (B, K, Q, groups, L).
+        mask_BQL: bf16, of Q queries; no gradient goes there.
+    """
+    found: Tensor = _MaskedSoftmax.apply(scores, mask_BQL, groups)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -121,6 +114,25 @@ class _Gated(torch.autograd.Function):
         gate_grad, up_grad = torch.empty_like(gate), torch.empty_like(up)
         _call("gated_gradient", grad.contiguous(), gate, up, gate_grad, up_grad, gate.numel())
         return gate_grad, up_grad
+
+
+class _MaskedSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, mask_BQL: Tensor, groups: int) -> Tensor:
+        assert scores.is_contiguous()
+        assert mask_BQL.stride(-1) == 1
+        states, queries, length = mask_BQL.shape
+        keys = scores.numel() // (states * queries * groups * length)
+        sizes = states, keys, queries, groups, length
+        _call("masked_softmax", scores, mask_BQL, *sizes, *mask_BQL.stride()[:2])
+        ctx.mark_dirty(scores)
+        ctx.save_for_backward(scores)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (probs,) = ctx.saved_tensors
+        return torch._softmax_backward_data(grad, probs, -1, probs.dtype), None, None
 
 
 def _call(name: str, *given: Tensor | int | ctypes.c_float) -> None:
