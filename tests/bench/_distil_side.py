@@ -28,7 +28,7 @@ from oel_server.learner.compute import on_device, recomputing
 from oel_server.learner.items import AnswerItem, ChoiceItem, DistilConfig
 from oel_server.learner.master import Master, load_master
 from oel_server.learner.objective import Objective
-from oel_server.learner.train import train_step
+from oel_server.learner.train import adamw, train_step
 
 Job = dict[str, Any]
 Figures = dict[str, float]
@@ -122,7 +122,7 @@ def our_step(master: Master, job: Job, config: DistilConfig) -> Figures:
         objective = Objective.of(master, items, config)
     with lora(master.model, config.rank, config.alpha, config.seed) as student:
         adapter = trained(student)
-        optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, weight_decay=0.01)
+        optimizer = adamw(adapter, config)
         weights = torch.ones(len(items))
         with timed(found, "student", device):
             found["loss"] = train_step(

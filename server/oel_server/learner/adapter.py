@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from oel_server.learner.fused import FEW, few_rows, is_fused
 from oel_server.learner.update import Update
 
 if TYPE_CHECKING:
@@ -79,8 +80,12 @@ def _at_rest(layer: Any) -> Callable[[Tensor], Tensor]:
     dtype = _product_dtype(base.weight)
     down = (layer.lora_A[_NAME].weight.detach() * layer.scaling[_NAME]).to(dtype)
     up = layer.lora_B[_NAME].weight.detach().to(dtype)
+    bias = None if base.bias is None else base.bias.detach().to(dtype)
+    in_loops = all(x.dtype == torch.bfloat16 for x in (base.weight, down)) and is_fused(base.weight)
 
     def forward(x: Tensor) -> Tensor:
+        if in_loops and x.dtype == torch.bfloat16 and x.numel() <= FEW * x.shape[-1]:
+            return few_rows(x, base.weight, bias, (down, up))
         wide: Tensor = torch.nn.functional.linear(x, base.weight, base.bias)
         wide.flatten(0, -2).addmm_(x.flatten(0, -2).to(dtype) @ down.T, up.T)
         return wide

@@ -1,7 +1,7 @@
 """Room for answers that are written side by side, token by token, and attention over what stands there already.
 
 torch's fused CPU kernel is made for many queries: for one it takes seven times as long as two plain products, if
-keys lie as columns (docs/lab-log.md).
+keys lie as columns, and those take several times as long as a loop that goes over them once (docs/lab-log.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from oel_server.learner.attention import masked_softmax
+from oel_server.learner.fused import attend_newest, is_fused
 from oel_server.learner.prefix import PAD, Prefixes, hidden_between
 
 
@@ -54,9 +54,12 @@ class Cache:
         values_BKLD[:, :, at - 1] = v_BK1D[:, :, 0]
         (rows, heads), (_, keys, size, _) = q_BH1D.shape[:2], keys_BKDL.shape
         q_BKGD = (q_BH1D * scaling).to(keys_BKDL.dtype).view(rows, keys, heads // keys, size)
-        scores_BKGL = q_BKGD @ keys_BKDL[..., :at]
-        probs_BKGL = masked_softmax(scores_BKGL, self._masked(window, keys_BKDL.dtype), heads // keys)
-        out_BKGD = probs_BKGL @ values_BKLD[:, :, :at]
+        masked_B1L = self._masked(window, keys_BKDL.dtype)
+        if keys_BKDL.dtype == torch.bfloat16 and is_fused(keys_BKDL):
+            out_BKGD = attend_newest(q_BKGD, keys_BKDL, values_BKLD, masked_B1L[:, 0])
+        else:
+            scores_BKGL = (q_BKGD @ keys_BKDL[..., :at]).add_(masked_B1L[:, None])
+            out_BKGD = torch.softmax(scores_BKGL, -1) @ values_BKLD[:, :, :at]
         return out_BKGD.view(rows, 1, heads, size)
 
     def _masked(self, window: int | None, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from oel_server.learner.adapter import lora_at_rest
 from oel_server.learner.attention import own_attention
 from oel_server.learner.cache import Cache
 from oel_server.learner.compute import bf16_products
+from oel_server.learner.fused import FEW, few_rows, is_fused
 from oel_server.learner.prefix import Prefixes
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write_answers(
     cache, fed, going = Cache(prefixes, max_tokens), prefixes.lasts, list(range(len(dice)))
     with bf16_products(model.device), lora_at_rest(model):
         for _ in range(max_tokens):
-            logits_BV = model.get_output_embeddings()(_fed(model, cache, fed))
+            logits_BV = _logits(model.get_output_embeddings(), _fed(model, cache, fed))
             drawn = _drawn(logits_BV.double(), temperature, [dice[k] for k in going])
             rows = [row for row, token in enumerate(drawn) if token != end]
             if not rows:
@@ -69,6 +70,14 @@ def _fed(model: PreTrainedModel, cache: Cache, tokens: Sequence[int]) -> Tensor:
             use_cache=False,
         ).last_hidden_state
     found: Tensor = hidden_B1D[:, 0]
+    return found
+
+
+def _logits(head: Any, hidden_BD: Tensor) -> Tensor:
+    weight = head.weight
+    if weight.dtype == torch.bfloat16 and len(hidden_BD) <= FEW and is_fused(weight):
+        return few_rows(hidden_BD.bfloat16(), weight, head.bias)
+    found: Tensor = head(hidden_BD)
     return found
 
 

@@ -107,7 +107,7 @@ def _train(
 ) -> list[float]:
     """The training loop; returns the losses of all steps."""
     adapter = trained(student)
-    optimizer = torch.optim.AdamW(adapter.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=0.01)
+    optimizer = adamw(adapter, config)
     losses = checkpoint.restore(adapter, optimizer) if checkpoint else []
     first, begun = len(losses), time.monotonic()
     chosen = weights.nonzero().flatten().tolist()
@@ -120,6 +120,11 @@ def _train(
         if on_step:
             on_step(done, config.steps, losses[-1], (time.monotonic() - begun) / (done - first))
     return losses
+
+
+def adamw(adapter: Mapping[str, Tensor], config: DistilConfig) -> torch.optim.AdamW:
+    """The optimiser of a LoRA's parameters; all of them in one loop, where they would be hundreds of small ones."""
+    return torch.optim.AdamW(adapter.values(), lr=config.lr, weight_decay=0.01, fused=True)
 
 
 def train_step(

@@ -11,7 +11,7 @@ import torch
 from oel_server.learner import fused
 from oel_server.learner.compute import bf16_products, cast_once
 from oel_server.learner.fused import compiling, fused_blocks, is_fused, masked_softmax_, rms_norm
-from oel_server.learner.fused.operations import gated, rotate
+from oel_server.learner.fused.operations import attend_newest, few_rows, gated, rotate
 from oel_server.learner.packing import ChoiceState, choice_log_probs
 from oel_server.learner.prefix import answer_states, read_prefixes
 
@@ -127,13 +127,52 @@ def test_a_softmax_takes_the_place_of_its_scores():
 
 
 @needs_loops
+@pytest.mark.parametrize("rows", [1, 7, 8, 13, 16])
+@pytest.mark.parametrize(("size", "outs", "rank"), [(576, 192, 16), (40, 7, 3), (5, 1, 0)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_few_rows_times_a_matrix_and_its_lora(rows, size, outs, rank, biased):
+    x, base, down, up = (
+        torch.randn(*shape).to(BF16) for shape in [(rows, 1, size), (outs, size), (rank, size), (outs, rank)]
+    )
+    bias = 9 * torch.randn(outs).to(BF16) if biased else None
+    exact = x.double() @ base.double().T + (x.double() @ down.double().T) @ up.double().T
+    near(few_rows(x, base, bias, (down, up) if rank else None), exact + (bias.double() if biased else 0))
+
+
+@needs_loops
+def test_a_row_is_the_same_bits_whatever_stands_beside_it():
+    x, base, lora = (
+        torch.randn(11, 33).to(BF16),
+        torch.randn(6, 33).to(BF16),
+        (torch.randn(2, 33).to(BF16), torch.randn(6, 2).to(BF16)),
+    )
+    together = few_rows(x, base, None, lora)
+    assert all(torch.equal(few_rows(x[k : k + 1], base, None, lora)[0], together[k]) for k in range(11))
+
+
+@needs_loops
+@pytest.mark.parametrize(("length", "room"), [(1, 1), (37, 50), (300, 301)])
+def test_the_newest_token_sees_what_stands_in_a_cache(length, room):
+    q, columns, values = (torch.randn(2, 3, *shape).to(BF16) for shape in [(4, 24), (24, room), (room, 24)])
+    mask = torch.zeros(2, room).masked_fill(torch.rand(2, room) > 0.6, float("-inf"))
+    mask[:, 0] = 0
+    mask = mask.to(BF16)[:, :length]
+    probs = torch.softmax(q.double() @ columns[..., :length].double() + mask[:, None, None].double(), -1)
+    near(attend_newest(q, columns, values, mask), probs @ values[:, :, :length].double())
+
+
+@needs_loops
 def test_what_is_no_number_stays_none():
     """Or a diverged step would pass for a sound one."""
     nan = torch.tensor([float("nan"), 1.0, 2.0])
     scores = nan.to(BF16).view(1, 1, 1, 1, 3)
     masked_softmax_(scores, torch.zeros(1, 1, 3, dtype=BF16), 1)
     angle = torch.zeros(1, 1, 2)
+    row, one = nan.to(BF16)[None], torch.ones(1, 3, dtype=BF16)
     for found in (
+        few_rows(row, one),
+        few_rows(one, row),
+        attend_newest(row.view(1, 1, 1, 3), one.view(1, 1, 3, 1), one.view(1, 1, 1, 3), one[:, :1]),
         scores,
         rms_norm(nan, torch.ones(3), 1e-5),
         gated(nan.to(BF16), torch.ones(3, dtype=BF16)),

@@ -25,12 +25,12 @@ def faults() -> int:
 @glibc
 def test_what_was_freed_is_used_again_as_it_is():
     with kept_memory():
-        first = torch.ones(MANY)
-        place = first.data_ptr()
-        del first
+        # A tensor may just not fit where the last one was, as it starts at a round address.
+        for _ in range(3):
+            torch.ones(MANY)
         before = faults()
-        again = torch.ones(MANY)
-        assert again.data_ptr() == place
+        for _ in range(3):
+            torch.ones(MANY)
         assert faults() - before < SMALL_PAGES / 100
 
 

@@ -16,12 +16,20 @@ import torch
 from torch import Tensor
 
 from oel_server.learner.fused.compiling import library
-from oel_server.learner.fused.operations import gated, masked_softmax_, rms_norm, rotate
+from oel_server.learner.fused.operations import (
+    FEW,
+    attend_newest,
+    few_rows,
+    gated,
+    masked_softmax_,
+    rms_norm,
+    rotate,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["fused_blocks", "is_fused", "masked_softmax_", "rms_norm"]
+__all__ = ["FEW", "attend_newest", "few_rows", "fused_blocks", "is_fused", "masked_softmax_", "rms_norm"]
 
 _ROTATION = "apply_rotary_pos_emb"
 

@@ -118,6 +118,21 @@ void gated_gradient(const bf16 *grad, const bf16 *gate, const bf16 *up, bf16 *ga
   }
 }
 
+/* In place: e^x / sum of e^x. */
+static inline void softened(float *x, long length) {
+  float most = -__builtin_inff(), total = 0;
+#pragma omp simd reduction(max : most)
+  for (long i = 0; i < length; i++) most = x[i] > most ? x[i] : most;
+#pragma omp simd reduction(+ : total)
+  for (long i = 0; i < length; i++) {
+    x[i] = exponential(x[i] - most);
+    total += x[i];
+  }
+  float share = 1.0f / total;
+#pragma omp simd
+  for (long i = 0; i < length; i++) x[i] *= share;
+}
+
 /* In place: softmax over the last dimension of scores + mask.
  * scores: (states, keys, queries, groups, length); mask: (states, queries, length), its rows row_stride apart. */
 void masked_softmax(bf16 *scores, const bf16 *mask, long states, long keys, long queries, long groups, long length,
@@ -129,19 +144,113 @@ void masked_softmax(bf16 *scores, const bf16 *mask, long states, long keys, long
     const bf16 *hidden = mask + state * state_stride + query * row_stride;
     bf16 *mine = scores + row * length;
     float values[length];
-    float most = -__builtin_inff(), total = 0;
-#pragma omp simd reduction(max : most)
-    for (long i = 0; i < length; i++) {
-      values[i] = wide(mine[i]) + wide(hidden[i]);
-      most = values[i] > most ? values[i] : most;
-    }
-#pragma omp simd reduction(+ : total)
-    for (long i = 0; i < length; i++) {
-      values[i] = exponential(values[i] - most);
-      total += values[i];
-    }
-    float share = 1.0f / total;
 #pragma omp simd
-    for (long i = 0; i < length; i++) mine[i] = narrow(values[i] * share);
+    for (long i = 0; i < length; i++) values[i] = wide(mine[i]) + wide(hidden[i]);
+    softened(values, length);
+#pragma omp simd
+    for (long i = 0; i < length; i++) mine[i] = narrow(values[i]);
+  }
+}
+
+/* One query of each head, over what stands in a cache: out = softmax(q columns + mask) values.
+ * q and out: (rows, keys, groups, size); columns: (rows, keys, size, room) and values: (rows, keys, room, size), of
+ * which the first `length` of the room are taken; mask: (rows, length), its rows row_stride apart. */
+void attend_newest(const bf16 *q, const bf16 *columns, const bf16 *values, const bf16 *mask, bf16 *out, long rows,
+                   long keys, long groups, long size, long room, long length, long row_stride) {
+#pragma omp parallel for schedule(static)
+  for (long head = 0; head < rows * keys * groups; head++) {
+    long key = head / groups;
+    const bf16 *asked = q + head * size, *column = columns + key * size * room, *value = values + key * room * size;
+    const bf16 *hidden = mask + key / keys * row_stride;
+    float probs[length], taken[size];
+#pragma omp simd
+    for (long i = 0; i < length; i++) probs[i] = wide(hidden[i]);
+    for (long d = 0; d < size; d++) {
+      float one = wide(asked[d]);
+#pragma omp simd
+      for (long i = 0; i < length; i++) probs[i] += one * wide(column[d * room + i]);
+    }
+    softened(probs, length);
+    for (long d = 0; d < size; d++) taken[d] = 0;
+    for (long i = 0; i < length; i++) {
+#pragma omp simd
+      for (long d = 0; d < size; d++) taken[d] += probs[i] * wide(value[i * size + d]);
+    }
+#pragma omp simd
+    for (long d = 0; d < size; d++) out[head * size + d] = narrow(taken[d]);
+  }
+}
+
+/* A few rows times a matrix. A library's product, made for many rows, lays the matrix out anew first. */
+
+enum { LANES = 16, ROWS = 8, COLUMNS = 2 }; /* so many sums at once as there are registers for */
+enum { AHEAD = 2 };                         /* pairs of columns that memory is asked for before their turn */
+typedef float lanes __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+
+static inline float sum(lanes x) {
+  typedef float eight __attribute__((vector_size(32)));
+  typedef float four __attribute__((vector_size(16)));
+  union { lanes all; eight half[2]; } whole = {x};
+  union { eight all; four half[2]; } part = {whole.half[0] + whole.half[1]};
+  four last = part.half[0] + part.half[1];
+  return (last[0] + last[1]) + (last[2] + last[3]);
+}
+
+/* found[c][r] = sum over i of x[r][i] w[c][i], for all ROWS of x and the first `columns` of w. */
+static inline void dots(const float *x, const bf16 *w, long size, long columns, float found[COLUMNS][ROWS]) {
+  lanes total[COLUMNS][ROWS] = {0};
+  const bf16 *column[COLUMNS] = {w, columns > 1 ? w + size : w};
+  long whole = size / LANES * LANES;
+  for (long i = 0; i < whole; i += LANES) {
+    lanes mine[COLUMNS], row;
+    for (int c = 0; c < COLUMNS; c++) {
+      halves half;
+      __builtin_memcpy(&half, column[c] + i, sizeof half);
+      __builtin_prefetch(column[c] + i + AHEAD * COLUMNS * size);
+      mine[c] = (lanes)(__builtin_convertvector(half, words) << 16);
+    }
+    for (int r = 0; r < ROWS; r++) {
+      __builtin_memcpy(&row, x + r * size + i, sizeof row);
+      for (int c = 0; c < COLUMNS; c++) total[c][r] += mine[c] * row;
+    }
+  }
+  for (int c = 0; c < COLUMNS; c++)
+    for (int r = 0; r < ROWS; r++) {
+      found[c][r] = sum(total[c][r]);
+      for (long i = whole; i < size; i++) found[c][r] += x[r * size + i] * wide(column[c][i]);
+    }
+}
+
+/* out = x base' + bias + (x down') up': x (rows, size), base (outs, size), bias (outs) or null, down (rank, size) and
+ * up (outs, rank) or rank 0, out (rows, outs). Each row's result is the same whatever rows stand beside it. */
+void few_rows(const bf16 *x, const bf16 *base, const bf16 *bias, const bf16 *down, const bf16 *up, bf16 *out,
+              long rows, long size, long outs, long rank) {
+  for (long first = 0; first < rows; first += ROWS) {
+    long count = rows - first < ROWS ? rows - first : ROWS;
+    float mine[ROWS * size], narrowed[rank + 1][ROWS];
+    for (long i = 0; i < ROWS * size; i++) mine[i] = i < count * size ? wide(x[first * size + i]) : 0.0f;
+#pragma omp parallel
+    {
+      float found[COLUMNS][ROWS];
+#pragma omp for schedule(static)
+      for (long k = 0; k < rank; k += COLUMNS) {
+        long columns = rank - k < COLUMNS ? rank - k : COLUMNS;
+        dots(mine, down + k * size, size, columns, found);
+        for (long c = 0; c < columns; c++) __builtin_memcpy(narrowed[k + c], found[c], sizeof found[c]);
+      }
+#pragma omp for schedule(static)
+      for (long o = 0; o < outs; o += COLUMNS) {
+        long columns = outs - o < COLUMNS ? outs - o : COLUMNS;
+        dots(mine, base + o * size, size, columns, found);
+        for (long c = 0; c < columns; c++) {
+          for (long k = 0; k < rank; k++)
+            for (int r = 0; r < ROWS; r++) found[c][r] += narrowed[k][r] * wide(up[(o + c) * rank + k]);
+          for (long r = 0; r < count; r++)
+            out[(first + r) * outs + o + c] = narrow(found[c][r] + (bias ? wide(bias[o + c]) : 0.0f));
+        }
+      }
+    }
   }
 }

@@ -51,6 +51,47 @@ def masked_softmax_(scores: Tensor, mask_BQL: Tensor, groups: int) -> Tensor:
     return found
 
 
+def attend_newest(q_BKGD: Tensor, columns_BKDL: Tensor, values_BKLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """softmax(q columns + mask) values for one query of each head, without gradient; all bf16.
+
+    Args:
+        columns_BKDL, values_BKLD: of a cache, which has room for more than the mask's L.
+    """
+    q_BKGD, out = q_BKGD.contiguous(), torch.empty_like(q_BKGD, memory_format=torch.contiguous_format)
+    assert columns_BKDL.is_contiguous()
+    assert values_BKLD.is_contiguous()
+    assert mask_BL.stride(-1) == 1
+    sizes = *q_BKGD.shape, columns_BKDL.shape[-1], *mask_BL.shape[1:], mask_BL.stride(0)
+    _call("attend_newest", q_BKGD, columns_BKDL, values_BKLD, mask_BL, out, *sizes)
+    return out
+
+
+FEW = 16
+"""Rows up to which `few_rows` is no slower than a library's product."""
+
+
+def few_rows(
+    x: Tensor,
+    base: Tensor,
+    bias: Tensor | None = None,
+    lora: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """x base' + bias + (x down') up' without gradient, all bf16; sums are float32.
+
+    Args:
+        x: (..., in), at most `FEW` rows.
+        base: (out, in).
+        bias: (out,) or None.
+        lora: down (rank, in) and up (out, rank), or None.
+    """
+    (size, outs), (down, up) = (x.shape[-1], len(base)), lora or (None, None)
+    x, out = x.contiguous(), x.new_empty(*x.shape[:-1], outs)
+    assert all(weight is None or weight.is_contiguous() for weight in (base, bias, down, up))
+    rank = 0 if down is None else len(down)
+    _call("few_rows", x, base, bias, down, up, out, x.numel() // size, size, outs, rank)
+    return out
+
+
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale_D: Tensor, eps: float) -> Tensor:
@@ -135,17 +176,14 @@ class _MaskedSoftmax(torch.autograd.Function):
         return torch._softmax_backward_data(grad, probs, -1, probs.dtype), None, None
 
 
-def _call(name: str, *given: Tensor | int | ctypes.c_float) -> None:
+def _call(name: str, *given: Tensor | int | ctypes.c_float | None) -> None:
     """A loop with tensors as the places of their numbers; ctypes lets other threads of Python go on."""
     loops = library()
     assert loops is not None
-    getattr(loops, name)(
-        *(
-            ctypes.c_void_p(x.data_ptr())
-            if isinstance(x, Tensor)
-            else ctypes.c_long(x)
-            if isinstance(x, int)
-            else x
-            for x in given
-        )
-    )
+    getattr(loops, name)(*map(_as_c, given))
+
+
+def _as_c(x: Tensor | int | ctypes.c_float | None) -> Any:
+    if isinstance(x, Tensor):
+        return ctypes.c_void_p(x.data_ptr())
+    return ctypes.c_long(x) if isinstance(x, int) else x
