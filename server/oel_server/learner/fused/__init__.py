@@ -1,7 +1,8 @@
 """What a block does between its products, in one C loop each, where a processor multiplies bf16 fast.
 
 Operation by operation, a norm, a rotation, SiLU times up and a masked softmax pass over memory several times for
-one time here, and with their gradients they take a fifth to a third of a step (docs/lab-log.md). The loops are
+one time here, and with their gradients they take a fifth to a third of a step (docs/lab-log.md). And where answers
+are written token by token, a loop multiplies their few rows, and one goes over the cache once. The loops are
 compiled when they are first needed; without a C compiler torch's operations do the same.
 """
 
