@@ -81,7 +81,9 @@ def _at_rest(layer: Any) -> Callable[[Tensor], Tensor]:
     down = (layer.lora_A[_NAME].weight.detach() * layer.scaling[_NAME]).to(dtype)
     up = layer.lora_B[_NAME].weight.detach().to(dtype)
     bias = None if base.bias is None else base.bias.detach().to(dtype)
-    in_loops = all(x.dtype == torch.bfloat16 for x in (base.weight, down)) and is_fused(base.weight)
+    in_loops = is_fused(base.weight) and all(
+        x.dtype == torch.bfloat16 and x.is_contiguous() for x in (base.weight, down, up)
+    )
 
     def forward(x: Tensor) -> Tensor:
         if in_loops and x.dtype == torch.bfloat16 and x.numel() <= FEW * x.shape[-1]:

@@ -75,8 +75,9 @@ def _fed(model: PreTrainedModel, cache: Cache, tokens: Sequence[int]) -> Tensor:
 
 def _logits(head: Any, hidden_BD: Tensor) -> Tensor:
     weight = head.weight
-    if weight.dtype == torch.bfloat16 and len(hidden_BD) <= FEW and is_fused(weight):
-        return few_rows(hidden_BD.bfloat16(), weight, head.bias)
+    plain = weight.dtype == torch.bfloat16 and weight.is_contiguous() and head.bias is None
+    if plain and len(hidden_BD) <= FEW and is_fused(weight):
+        return few_rows(hidden_BD.bfloat16(), weight)
     found: Tensor = head(hidden_BD)
     return found
 

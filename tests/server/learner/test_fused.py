@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from oel_server.learner import fused
+from oel_server.learner import compute, fused, rollout
+from oel_server.learner.adapter import lora, trained
 from oel_server.learner.compute import bf16_products, cast_once
 from oel_server.learner.fused import compiling, fused_blocks, is_fused, masked_softmax_, rms_norm
 from oel_server.learner.fused.operations import attend_newest, few_rows, gated, rotate
@@ -282,3 +283,41 @@ def test_loops_are_compiled_once_and_made_again_where_their_file_is_damaged(empt
         without.setattr("shutil.which", lambda _: None)
         compiling.library.cache_clear()
         assert compiling.library() is not None
+
+
+def logits_while_writing(model, monkeypatch) -> torch.Tensor:
+    """Of three prompts, each of six tokens that are put into the answers whatever the model says."""
+    found = []
+
+    def drawn(logits_BV, temperature, dice):
+        found.append(logits_BV)
+        return [20 + len(found), 30 + len(found), 11]
+
+    monkeypatch.setattr(rollout, "_drawn", drawn)
+    with torch.no_grad(), bf16_products(CPU):
+        prefixes = read_prefixes(model, [PROMPT, PROMPT[:3], (*PROMPT, *PROMPT)])
+    rollout.write_answers(model, prefixes, 6, 0.0, [None] * 3, end=1)
+    return torch.stack(found)
+
+
+@needs_loops
+def test_answers_are_written_as_near_to_float32_as_without_loops(any_model, monkeypatch):
+    if not isinstance(bf16_products(CPU), torch.autocast):
+        pytest.skip("products are float32 here")
+    any_model.requires_grad_(False)
+    with lora(any_model, 4, 8.0, 0) as student:
+        for name, weight in trained(student).items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.05)
+        with monkeypatch.context() as exactly:
+            exactly.setattr(compute, "_is_fast", lambda _: False)
+            right = logits_while_writing(any_model, monkeypatch)
+        called, errors = count_calls(monkeypatch), {}
+        for loops in (True, False):
+            if not loops:
+                monkeypatch.setattr(fused, "library", lambda: None)
+            with cast_once(any_model, CPU), fused_blocks(any_model):
+                found = logits_while_writing(any_model, monkeypatch)
+            errors[loops] = float((found - right).abs().mean())
+    assert {"few_rows", "attend_newest"} <= called
+    assert 0 < errors[True] < 1.5 * errors[False]
