@@ -187,13 +187,16 @@ def test_what_is_no_number_stays_none():
 def test_results_are_the_same_bits_whatever_the_threads():
     gate, up = leaf(501, 64).detach(), leaf(501, 64).detach()
     scores = torch.randn(3, 2, 17, 2, 40).to(BF16)
+    seen = [torch.randn(3, 2, *shape).to(BF16) for shape in [(4, 16), (16, 30), (30, 16)]]
     found = []
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         mine = scores.clone()
         masked_softmax_(mine, torch.zeros(3, 17, 40, dtype=BF16), 2)
-        found.append((rms_norm(gate.float(), torch.ones(64), 1e-5), gated(gate, up), mine))
+        few = few_rows(gate[:11], up, None, (gate[:3], up[:, :3].contiguous()))
+        newest = attend_newest(*seen, torch.zeros(3, 20, dtype=BF16))
+        found.append((rms_norm(gate.float(), torch.ones(64), 1e-5), gated(gate, up), mine, few, newest))
         torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 

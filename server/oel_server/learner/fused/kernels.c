@@ -181,7 +181,8 @@ void attend_newest(const bf16 *q, const bf16 *columns, const bf16 *values, const
   }
 }
 
-/* A few rows times a matrix. A library's product, made for many rows, lays the matrix out anew first. */
+/* A few rows times a matrix, in little more time than it takes to read the matrix; products made for many rows took
+ * three times as long (docs/lab-log.md). */
 
 enum { LANES = 16, ROWS = 8, COLUMNS = 2 }; /* so many sums at once as there are registers for */
 enum { AHEAD = 2 };                         /* pairs of columns that memory is asked for before their turn */
