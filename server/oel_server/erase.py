@@ -1,7 +1,8 @@
 """Erasure: what a device sent, or a lesson, leaves the server; releases that learnt it are retracted.
 
 A released file never changes, and devices may have it already. So it is named, devices get a newer one, and
-the next round starts from the newest release that has nothing of it. A round that has not ended begins again.
+the next round starts from the newest release that has nothing of it. A round that has not ended begins again; if it
+has published already, it goes on to its end.
 """
 
 from __future__ import annotations
@@ -89,10 +90,11 @@ def _retract(
         if learnt or manifest.parent in retracted or node_id in _shared_by(server, manifest.number):
             retracted.append(manifest.version)
     releases.retract(server, retracted, reason)
-    # What it has learnt so far may be of what goes, and may stand on a release that was retracted just now.
     unfinished = open_round(server)
-    unfinished.begin_again()
-    master_path(server, unfinished.version).unlink(missing_ok=True)
+    if releases.find(server / "releases", unfinished.version) is None:
+        # What it has learnt so far may be of what goes, and may stand on a release that was retracted just now.
+        unfinished.begin_again()
+        master_path(server, unfinished.version).unlink(missing_ok=True)
     return retracted
 
 

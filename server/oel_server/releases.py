@@ -46,6 +46,11 @@ def publish(releases: Path, manifest: wire.Manifest, sources: Mapping[str, Path]
     return final
 
 
+def find(releases: Path, version: str) -> wire.Manifest | None:
+    """The manifest of a release; None if it was never published. Raises: StateError if it cannot be read."""
+    return load(releases, version) if (releases / version / MANIFEST).exists() else None
+
+
 def load(releases: Path, version: str) -> wire.Manifest:
     """The manifest of a release. Raises: StateError if there is none, or it cannot be read."""
     path = releases / version / MANIFEST

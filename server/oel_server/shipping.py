@@ -8,7 +8,7 @@ from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
 from oel_server.package.candidates import Candidate, write_candidates
-from oel_server.package.naming import Update
+from oel_server.package import naming
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.shrink import judged_master, settle
 from oel_server.stages import Json
@@ -78,28 +78,23 @@ def screen(round: Context) -> Json:
     }
 
 
-def update_of(round: Context) -> Update:
+def update_of(round: Context) -> naming.Update:
     """What of a round's learning is judged: the whole change since the base, in float32."""
-    from oel_server.learner import Update as Master
+    from oel_server.learner import Update
 
-    deltas = Master.load(judged_master(round)).deltas
+    deltas = Update.load(judged_master(round)).deltas
     return {name: delta.numpy() for name, delta in deltas.items()}
 
 
 def release(round: Context) -> Json:
-    """Publish the picked file and tell the devices."""
+    """Publish the picked file and tell the devices.
+
+    What was published before a kill stays as it is, and is told; where it was retracted since, the round just ends.
+    """
     chosen = picked(round.folder)
-    manifest = wire.Manifest(
-        version=round.version,
-        number=round.folder.number,
-        parent=round.current.version if round.current else None,
-        base=sha256_file(round.base),
-        files=(chosen.entry(),),
-        lesson_ids=tuple(key for k in round.knowledge().lessons if k.used for key in (k.lesson.id, *k.alike)),
-        standing=round.folder.expect("gate")["standing"],
-        gate=round.folder.expect("gate"),
-    )
-    releases.publish(round.server / "releases", manifest, {chosen.name: chosen.shipped})
+    manifest = releases.find(round.server / "releases", round.version) or _published(round, chosen)
+    if manifest.version in releases.retracted(round.server):
+        return close(round, f"release {manifest.version} was published, and retracted before the round ended")
     heard = round.announce(
         wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url.rstrip('/')}/{manifest.version}")
     )
@@ -112,6 +107,21 @@ def release(round: Context) -> Json:
         "bytes_down": manifest.files[0].length,
         "acknowledged": heard,
     }
+
+
+def _published(round: Context, chosen: Candidate) -> wire.Manifest:
+    manifest = wire.Manifest(
+        version=round.version,
+        number=round.folder.number,
+        parent=round.current.version if round.current else None,
+        base=sha256_file(round.base),
+        files=(chosen.entry(),),
+        lesson_ids=tuple(key for k in round.knowledge().lessons if k.used for key in (k.lesson.id, *k.alike)),
+        standing=round.folder.expect("gate")["standing"],
+        gate=round.folder.expect("gate"),
+    )
+    releases.publish(round.server / "releases", manifest, {chosen.name: chosen.shipped})
+    return manifest
 
 
 def close(round: Context, reason: str) -> Json:

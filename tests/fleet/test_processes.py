@@ -57,7 +57,10 @@ def test_an_error_in_the_block_ends_the_process_too(tmp_path: Path) -> None:
 def fleet_with(program: str, log: Path) -> subprocess.Popen[bytes]:
     """A process of its own that runs a Python program until a signal ends it."""
     script = (
-        "import sys, time\nfrom pathlib import Path\n"
+        "import signal, sys, time\nfrom pathlib import Path\n"
+        # As at a terminal, also where the tests run under nohup, whose children ignore it.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from oel_fleet.processes import interrupted_by_signals, running\n"
         "with interrupted_by_signals(), "
         f"running('program', [sys.executable, '-c', {program!r}], Path(sys.argv[1])):\n    time.sleep(60)\n"

@@ -15,14 +15,15 @@ from made_reports import device, put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
 from oel_fleet.in_process import InProcessTransport
-from oel_server import learning, releases
+from oel_server import learning, releases, shipping
 from oel_server.context import PRACTICE
+from oel_server.erase import erase_lesson
 from oel_server.inbox import Inbox
 from oel_server.practise import Practice, PracticePrompt
 from oel_server.records import load_played, load_prompts, save_practice
 from oel_server.round import Round
 from oel_server.setup import set_up
-from oel_server.stages import STAGES, RoundFolder, open_round
+from oel_server.stages import STAGES, RoundFolder, master_path, open_round
 from oel_server.teach import explored
 from oel_shared import wire
 from oel_shared.errors import StateError
@@ -33,6 +34,7 @@ from oel_shared.types import State
 from scripted_model import Player, heeds_hints, obeys
 
 SPEC = "scripted?rooms=2&slack=12"
+OTHER = wire.Lesson.of("scripted", "polish lamp", "fresh")
 LESSONS = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
 CONFIG = """
 distil_steps = 2
@@ -45,10 +47,13 @@ seed = 1
 """
 
 
+EVIDENCE = wire.Evidence(
+    episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30
+)
+
+
 def report(supports: int = 18) -> wire.Report:
-    evidence = wire.Evidence(
-        episodes=20, proposals=9, supports=supports, contradictions=2, declined_good=2, declined_bad=30
-    )
+    evidence = EVIDENCE.model_copy(update={"supports": supports})
     return report_of(*((one, evidence) for one in LESSONS), family="scripted")
 
 
@@ -360,6 +365,53 @@ def test_a_killed_round_goes_on_without_asking_the_devices_again(world, monkeypa
 
 def killed(*_):
     raise KeyboardInterrupt
+
+
+def killed_while_it_tells(world, monkeypatch):
+    """A round that has published, and was killed before it ended."""
+    world.device_reports(10, 11)
+    with monkeypatch.context() as killing:
+        killing.setattr(Round, "announce", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.round().run()
+    assert RoundFolder(world.server, 1).result("release") is None
+    return releases.list_releases(world.server / "releases")
+
+
+@pytest.mark.parametrize("at", ["announce", "settle", "keep_only"])
+def test_a_round_killed_after_it_published_tells_of_the_release_as_it_is(world, monkeypatch, at):
+    world.device_reports(10, 11)
+    with monkeypatch.context() as killing:
+        killing.setattr(Round if at == "announce" else shipping, at, killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.round().run()
+    published = releases.list_releases(world.server / "releases")
+    assert RoundFolder(world.server, 1).result("release") is None
+    found = world.round().run()
+    assert (found["released"], found["version"], found["acknowledged"]) == (True, "r1", 2)
+    assert releases.list_releases(world.server / "releases") == published
+    assert master_path(world.server, "r1").exists()
+
+
+def test_an_erasure_of_what_a_published_round_learnt_lets_it_end_without_its_release(world, monkeypatch):
+    killed_while_it_tells(world, monkeypatch)
+    assert erase_lesson(world.server, LESSONS[0].id).retracted == ("r1",)
+    found = world.round().run()
+    assert not found["released"]
+    assert "retracted before the round ended" in found["reason"]
+    assert sorted(world.states()) == ["acknowledged", "acknowledged"]
+    assert open_round(world.server).number == 2
+    assert releases.newest(world.server) is None
+
+
+def test_an_erasure_of_something_else_leaves_a_published_round_its_release(world, monkeypatch):
+    published = killed_while_it_tells(world, monkeypatch)
+    # It came after the round was published, so the release has nothing of it.
+    put(world.homes[10], report_of((OTHER, EVIDENCE), family="scripted"), [OTHER])
+    world.round().transport.collect(2)
+    assert erase_lesson(world.server, OTHER.id).retracted == ()
+    assert world.round().run()["version"] == "r1"
+    assert list(releases.list_releases(world.server / "releases")) == list(published)
 
 
 @pytest.mark.usefixtures("unlearnable")
