@@ -211,7 +211,8 @@ def erase(
 ) -> None:
     """Erase what a device sent, or a lesson, and retract the releases that learnt from it.
 
-    The next round starts from the newest release that has nothing of it.
+    The next round starts from the newest release that has nothing of it. An erased device is not heard again, as
+    its next report would count all of that once more; it may join as a new one, without its play of before.
     """
     from dataclasses import asdict
 

@@ -28,6 +28,7 @@ from oel_shared.chat.vocabulary import FAMILY
 from oel_shared.console import say
 from oel_shared.environment import Environment, Game
 from oel_shared.environments.registry import open_environment
+from oel_shared.errors import StateError
 from oel_shared.llama import LlamaModel
 from oel_shared.model import LanguageModel, Message
 from oel_shared.transport import Transport
@@ -59,7 +60,7 @@ OpenModel = Callable[[Path, Path | None, int], RunningModel]
 
 @dataclass
 class Context:
-    """One round's surroundings. Reads only; what stages find out they leave in `folder`."""
+    """One round's surroundings. What stages find out they leave in `folder`."""
 
     server: Path
     config: ServerConfig
@@ -162,9 +163,19 @@ class Context:
         return found
 
     def practice(self) -> Practice:
-        """What this round practised, and what devices shared; the games are looked up in the cache."""
+        """What this round practised, and what devices shared; the games are looked up in the cache.
+
+        Raises: StateError if the settings were changed since, and give other games.
+        """
         games = self.games("practice", self.config.practice_games)
-        practised = load_practice(self.practice_file, {game.id: game for game in games})
+        try:
+            practised = load_practice(self.practice_file, {game.id: game for game in games})
+        except KeyError as error:
+            raise StateError(
+                f"round {self.folder.number} practised game {error}, which config.toml no longer gives: put its "
+                f"`environments`, `practice_games` and `seed` back to what they were when the round began, or "
+                f"remove {self.folder.path} and run the round again"
+            ) from error
         return together(practised, self.shared.practice())
 
     @property

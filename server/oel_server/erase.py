@@ -37,13 +37,15 @@ class Erased:
 
 
 def erase_device(server: Path, node_id: str) -> Erased:
-    """Remove all that a node ever sent; its reports are not taken again.
+    """Remove all that a node ever sent, and take nothing more from it.
+
+    What ended rounds wrote down keeps counts of many devices together.
 
     Raises: StateError if the server never held anything of this node, or a round is at work.
     """
     with alone(server), closing(Inbox(server)) as inbox:
         held = [*inbox.report_ids(node_id), *inbox.situation_ids(node_id)]
-        if not held and not inbox.withdrawn_ids(node_id):
+        if not held and not inbox.withdrawn_ids(node_id) and not inbox.is_erased(node_id):
             raise StateError(
                 f"the server holds no report of node {node_id}: see `nodes` of `oel server status`"
             )
@@ -51,6 +53,8 @@ def erase_device(server: Path, node_id: str) -> Erased:
         retracted = _retract(server, lessons, first_round, f"node {node_id} was erased", node_id)
         for file in sorted((server / "rounds").glob("*/*.json")):
             _rewrite(file, node_id, _without_node)
+        # Its counts are in it; the next round makes it anew.
+        (server / "knowledge.json").unlink(missing_ok=True)
         return _erased(server, inbox.erase_node(node_id), lessons, retracted)
 
 

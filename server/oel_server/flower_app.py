@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -60,29 +61,34 @@ def settings_of(context: Context) -> Settings:
         raise FederationError(f"run config mode is {mode!r}: give collect or announce")
     if not isinstance(deadline, int | float) or deadline <= 0:
         raise FederationError(f"run config deadline is {deadline!r}: give seconds above 0")
+    counts = {key: config.get(key, 1) for key in ("round", "min-nodes", "min-devices")}
+    for key, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise FederationError(f"run config {key} is {count!r}: give a whole number of 1 or more")
     return Settings(
         server=Path(str(config.get("server"))),
-        round=int(config.get("round", 0)),
+        round=counts["round"],
         mode="collect" if mode == "collect" else "announce",
-        min_nodes=int(config.get("min-nodes", 1)),
+        min_nodes=counts["min-nodes"],
         deadline=float(deadline),
-        min_devices=int(config.get("min-devices", 1)),
+        min_devices=counts["min-devices"],
     )
 
 
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
     """Do what the run config says, and write into the server's database how it ended."""
-    settings = settings_of(context)
-    inbox = Inbox(settings.server)
-    try:
-        inbox.end_run(context.run_id, exchange(grid, inbox, settings))
-    except Exception as error:  # Whatever it is, the round that waits for this run must hear of it.
-        text = str(error) if isinstance(error, OelError) else f"ServerApp: {type(error).__name__}: {error}"
-        inbox.end_run(context.run_id, FlowerRun(settings.round, settings.mode, 0, 0, text))
-        raise
-    finally:
-        inbox.close()
+    config = context.run_config
+    with closing(Inbox(Path(str(config.get("server"))))) as inbox:
+        try:
+            inbox.end_run(context.run_id, exchange(grid, inbox, settings_of(context)))
+        except Exception as error:  # Whatever it is, the round that waits for this run must hear of it.
+            text = (
+                str(error) if isinstance(error, OelError) else f"ServerApp: {type(error).__name__}: {error}"
+            )
+            round, mode = config.get("round"), str(config.get("mode"))
+            inbox.end_run(context.run_id, FlowerRun(round if isinstance(round, int) else 0, mode, 0, 0, text))
+            raise
 
 
 def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) -> FlowerRun:

@@ -79,8 +79,6 @@ class FlowerTransport:
     """A lesson's text is asked for once this many nodes support its id."""
     deadline: float
     """Seconds for one collect or announce."""
-    insecure: bool = True
-    """Plain HTTP: for loopback, or behind a proxy that adds TLS."""
 
     def collect(self, round: int) -> list[ReceivedReport]:
         """See `Transport.collect`."""
@@ -114,21 +112,21 @@ class FlowerTransport:
     def _wait(self, run_id: int, folder: Path) -> FlowerRun:
         give_up = time.monotonic() + self.deadline + START_SECONDS
         look = time.monotonic() + STATUS_SECONDS
-        while (now := time.monotonic()) < give_up:
-            end = self._with_inbox(lambda inbox: inbox.run(run_id))
-            if end is not None:
-                return end
-            if now >= look:
-                # The exit code of `flwr run` says nothing about the run; its status does.
-                status = run_status(run_id, folder)
-                end = self._with_inbox(lambda inbox: inbox.run(run_id))
-                if status.startswith("finished") and end is None:
-                    raise FederationError(
-                        f"Flower run {run_id} ended as {status} without a result: "
-                        "look into the SuperLink's log"
-                    )
-                look = time.monotonic() + STATUS_SECONDS
-            time.sleep(0.2)
+        with closing(Inbox(self.server)) as inbox:
+            while (now := time.monotonic()) < give_up:
+                end = inbox.run(run_id)
+                if end is not None:
+                    return end
+                if now >= look:
+                    # The exit code of `flwr run` says nothing about the run; its status does.
+                    status = run_status(run_id, folder)
+                    if status.startswith("finished") and inbox.run(run_id) is None:
+                        raise FederationError(
+                            f"Flower run {run_id} ended as {status} without a result: "
+                            "look into the SuperLink's log"
+                        )
+                    look = time.monotonic() + STATUS_SECONDS
+                time.sleep(0.2)
         raise FederationError(
             f"Flower run {run_id} gave no result within {self.deadline + START_SECONDS:g} s: "
             "look into the SuperLink's log"
@@ -139,9 +137,10 @@ class FlowerTransport:
             return use(inbox)
 
     def _connection(self) -> str:
+        # Plain: the SuperLink's control API is on this machine, whatever its nodes come through.
         return (
             f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-            f"address = {json.dumps(self.superlink)}\ninsecure = {json.dumps(self.insecure)}\n"
+            f"address = {json.dumps(self.superlink)}\ninsecure = true\n"
         )
 
     def _run_config(self, mode: str, round: int) -> str:

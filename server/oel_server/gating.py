@@ -45,8 +45,20 @@ def refusal(verdict: Json) -> str:
         return f"gate: the candidate forgot what it was not taught: {', '.join(lost)}{less}"
     if not verdict["looks"]:
         return "gate: no state in which a lesson applies was held out of practice to judge the candidate on"
-    all_of_it = "; all that was learnt is, but it forgot what it was not taught" if shrunk else ""
-    return f"gate: the candidate is not surely better than the current release{all_of_it}"
+    all_of_it = "; all that was learnt passed, but it forgot what it was not taught" if shrunk else ""
+    return f"gate: the candidate {' and '.join(_faults(verdict))}{all_of_it}"
+
+
+def _faults(verdict: Json) -> list[str]:
+    """What a candidate was found to do badly; if nothing stands out, it is not surely better."""
+    worse = sorted(family for family, figures in verdict["families"].items() if figures["high"] < 0)
+    faults = [f"plays {', '.join(worse)} worse"] if worse else []
+    if "talks" in verdict and not talk_judge.keeps_form(verdict["talks"]):
+        faults.append("answers more often with nothing, or in circles")
+    overall = verdict["overall"]
+    if not faults or overall["p_value"] is None or overall["p_value"] > overall["alpha"]:
+        faults.append("is not surely better than the current release")
+    return faults
 
 
 def _judged(

@@ -45,12 +45,6 @@ def files_app(releases: Path) -> Starlette:
     return Starlette(routes=[Route("/{version}/{name}", file)])
 
 
-def serve(releases: Path, host: str, port: int) -> None:
-    """Serve until interrupted. Raises: FederationError if the address cannot be had."""
-    with _listening(host, port) as listener:
-        _server(releases).run(sockets=[listener])
-
-
 @contextmanager
 def serving(releases: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve from a thread while the block runs; yields the URL of the releases folder.
@@ -67,7 +61,9 @@ def serving(releases: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[
             end = time.monotonic() + START_SECONDS
             while not server.started:
                 if not thread.is_alive() or time.monotonic() > end:
-                    raise FederationError(f"the file server on {host} did not start")
+                    raise FederationError(
+                        f"the file server on {host} did not start in {START_SECONDS:g} s: see its messages above"
+                    )
                 time.sleep(0.01)
             yield f"http://{host}:{listener.getsockname()[1]}"
         finally:

@@ -121,6 +121,8 @@ class Inbox:
 
     def withdraw(self, round: int, node_id: str, report_ids: Sequence[str]) -> int:
         """Forget reports and batches of a node and take them no more. Returns how many were there."""
+        if not report_ids:  # as of nearly every node in every round
+            return 0
         gone = texts = 0
         for report_id in report_ids:
             if DIGEST.fullmatch(report_id) is None:
@@ -152,7 +154,12 @@ class Inbox:
         return any(counted.id == lesson_id for one in received for counted in one.report.lessons)
 
     def erase_node(self, node_id: str) -> int:
-        """Remove every row of a node; its reports are taken no more. Returns how many reports and batches went."""
+        """Remove every row of a node, and take nothing more from it. Returns how many reports and batches went.
+
+        A report counts all that its device lived through, so the next one would bring back what was erased.
+        """
+        # First, as it is by this that an erasure which did not come to its end is known.
+        self._insert("erased_nodes", {"node_id": node_id})
         held = (*self.report_ids(node_id), *self.situation_ids(node_id))
         gone = self.withdraw(self.first_round_of(node_id), node_id, held)
         for table in ("refusals", "uploads", "acknowledgements"):
@@ -179,6 +186,10 @@ class Inbox:
         self._database["texts"].delete_where("lesson_id = ?", [lesson_id])
         self._wipe()
         return changed
+
+    def is_erased(self, node_id: str) -> bool:
+        """Whether a node was erased."""
+        return bool(self._database["erased_nodes"].count_where("node_id = ?", [node_id]))
 
     def erased(self) -> frozenset[str]:
         """Lessons that may not come back."""
@@ -289,6 +300,8 @@ class Inbox:
             found = wire.digest(decode(payload))
             if found != claimed_id:
                 raise ReportRefused(f"{name} field id: {claimed_id!r}, the content's digest is {found}")
+            if self.is_erased(node_id):
+                raise ReportRefused(f"{name} field node: this device was erased, and may join as a new one")
             if found in self.withdrawn_ids(node_id):
                 raise ReportRefused(f"{name} field id: this device has withdrawn it")
         except ReportRefused as refusal:

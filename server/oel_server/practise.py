@@ -14,6 +14,8 @@ from oel_shared.play import Play, Played, Policy, play
 from oel_shared.types import Split, State
 
 PLAYS_PER_GAME = 2
+HELD_OUT = 4
+"""Every how many-th game is kept for screening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,6 @@ class OwnGames:
     games: int
     """Games per environment and round."""
     seed: int
-    held_out: int = 4
-    """Every how many-th game is kept for screening."""
 
     def practise(self, round: int, policy: Policy, on_done: Callable[[], None] | None = None) -> Practice:
         """See `PracticeSource`."""
@@ -63,7 +63,7 @@ class OwnGames:
         ]
         plays = plays_of(games, self.seed + round)
         played = play(plays, policy, on_done=lambda _: on_done() if on_done else None)
-        held = {g.id for i, g in enumerate(games) if i % self.held_out == self.held_out - 1}
+        held = {g.id for i, g in enumerate(games) if i % HELD_OUT == HELD_OUT - 1}
         prompts = distinct_prompts(played)
         return Practice(
             plays,

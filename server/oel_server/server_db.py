@@ -31,6 +31,7 @@ _TABLES: Mapping[str, tuple[dict[str, type], tuple[str, ...]]] = {
         ("node_id", "report_id"),
     ),
     "erased": ({"lesson_id": str, "at": str}, ("lesson_id",)),
+    "erased_nodes": ({"node_id": str, "at": str}, ("node_id",)),
     "refusals": (
         {"round": int, "node_id": str, "report_id": str, "reason": str, "at": str},
         ("round", "node_id", "report_id", "reason"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from oel_server import releases
 from oel_server import screen as screening
 from oel_server.context import Context, RunningModel
-from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.package import naming
+from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.shrink import judged_master, settle
 from oel_server.stages import Json

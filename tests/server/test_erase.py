@@ -147,7 +147,16 @@ def test_an_erased_device_leaves_nothing_and_its_reports_are_taken_no_more(serve
     assert known == {KEPT: 2, GONE: 1}
     InProcessTransport(server, {12: tmp_path / "c"}, min_devices=2).collect(3)  # it sends it again
     assert "12" not in Inbox(server).nodes()
-    assert "withdrawn" in Inbox(server).refusals(3)[0]["reason"]
+    assert "was erased" in Inbox(server).refusals(3)[0]["reason"]
+
+
+def test_an_erased_device_does_not_come_back_with_what_it_lived_through_since(server, tmp_path):
+    """A report counts all plays so far, so its next one is another with the same in it."""
+    erase_device(server, "12")
+    put(tmp_path / "c", report_of((GONE, SEEN.model_copy(update={"episodes": 10})), release="r1"), [GONE])
+    InProcessTransport(server, {12: tmp_path / "c"}, min_devices=2).collect(3)
+    assert "12" not in Inbox(server).nodes()
+    assert len(Inbox(server).refused_ids("12")) == 2  # of which it hears
 
 
 def test_every_release_since_a_devices_first_report_that_learnt_what_it_supported_is_retracted(server):
@@ -185,8 +194,10 @@ def test_what_rounds_wrote_down_about_an_erased_device_goes_too(server):
     RoundFolder(server, 2).run("collect", lambda: {"reports": 3, "nodes": ["10", "11", "12"], "bytes_up": 12})
     RoundFolder(server, 2).run("practise", lambda: {"shared": shared, "episodes": ["12"]})
     RoundFolder(server, 2).run("release", lambda: {"released": True})
+    (server / "knowledge.json").write_text("{}")
     assert "r2" in erase_device(server, "12").retracted
     collected, practised = (RoundFolder(server, 2).result(stage) for stage in ("collect", "practise"))
     assert (collected["nodes"], collected["reports"], collected["bytes_up"]) == (["10", "11"], 3, 12)
     assert practised["shared"] == {"toy": {"situations": 48, "nodes": ["11"]}}
     assert practised["episodes"] == ["12"]
+    assert not (server / "knowledge.json").exists()  # whose counts hold its own

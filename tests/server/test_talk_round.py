@@ -105,7 +105,8 @@ def test_a_candidate_that_learnt_nothing_is_not_released(world):
 def test_a_candidate_that_fell_silent_is_not_released_however_near_it_is(world):
     world.report(BRIEFLY)
     world.candidate = {"taught": True, "broken": True}
-    assert not world.round().run()["released"]
+    reason = world.round().run()["reason"]
+    assert reason == "gate: the candidate answers more often with nothing, or in circles"
     assert stage(world, "gate")["talks"]["well_formed"] == {"before": 1.0, "after": 0.0}
 
 

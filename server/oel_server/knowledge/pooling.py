@@ -108,11 +108,6 @@ def trial_bounds(evidence: Evidence) -> tuple[float, float]:
     return beta_quantile(1 - CREDIBLE, won, lost), beta_quantile(CREDIBLE, won, lost)
 
 
-def trial_bound(evidence: Evidence) -> float:
-    """The lower of `trial_bounds`: what ranks a lesson that was tried enough."""
-    return trial_bounds(evidence)[0]
-
-
 def lift_bounds(evidence: Evidence) -> tuple[float, float]:
     """95 % interval of P(good news | followed) - P(good news | declined).
 
