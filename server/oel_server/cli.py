@@ -79,8 +79,11 @@ def one_round(folder: Dir = DEFAULT, as_json: Json = False) -> None:
     Collects the devices' reports, merges, practises, checks, distils, packages, judges and, if the file is
     better, releases it. Example: `oel server round --dir ./server --json`
     """
+    from oel_server.shipping import drop_masters
+
     ours = _round(folder)
     result = {"round": ours.folder.number, **ours.run()}
+    drop_masters(folder, ours.folder.number)
     if as_json:
         show_json(result)
     elif result["released"]:

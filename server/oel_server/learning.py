@@ -15,7 +15,7 @@ from oel_server.practise import PLAYS_PER_GAME as TRIES
 from oel_server.practise import PracticePrompt
 from oel_server.precheck import Precheck
 from oel_server.records import load_played, load_prompts, save_played, save_practice
-from oel_server.stages import Json, RoundFolder
+from oel_server.stages import CHECKPOINT, Json, RoundFolder
 from oel_server.talks import judge as talk_judge
 from oel_server.talks.practise import Talks, ask, practise_talks, talk_count
 from oel_server.teach import answer_items, distil_items, explored, follow_rates, retold, teacher_hints
@@ -246,7 +246,7 @@ def train_on(
                 f"distil: step {done} of {total}, loss {loss:.3f}, about {seconds * (total - done):.0f} s left"
             )
 
-    result = train(master, items, config, round.folder.path / "checkpoint", on_step)
+    result = train(master, items, config, round.folder.path / CHECKPOINT, on_step)
     master.update.plus(result.update).save(round.master_path(round.version))
     return {
         "items": len(items),

@@ -61,7 +61,9 @@ def load(releases: Path, version: str) -> wire.Manifest:
         raise StateError(f"no release {version!r} in {releases}. Known: {known}") from error
     except ValidationError as error:
         field = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise StateError(f"{path} field {field}: {error.errors()[0]['msg']}") from error
+        raise StateError(
+            f"{path} field {field}: {error.errors()[0]['msg']}: put the release back from a copy"
+        ) from error
 
 
 def list_releases(releases: Path) -> tuple[wire.Manifest, ...]:
@@ -96,7 +98,10 @@ def retracted(server: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise StateError(f"{server / RETRACTED} is damaged: {error}") from error
+        raise StateError(
+            f"{server / RETRACTED} is damaged ({error}): put it back from a copy, or no round can tell what it may "
+            "start from"
+        ) from error
     return {str(version): str(reason) for version, reason in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from oel_server import releases
@@ -11,7 +12,7 @@ from oel_server.package import naming
 from oel_server.package.candidates import Candidate, write_candidates
 from oel_server.packaged import as_json, keep_only, packaged, picked, place_of
 from oel_server.shrink import judged_master, settle
-from oel_server.stages import Json
+from oel_server.stages import CHECKPOINT, Json, RoundFolder, master_path
 from oel_shared import atomic, wire
 from oel_shared.console import progress, say
 from oel_shared.gguf_file import read_header, sha256_file
@@ -98,8 +99,7 @@ def release(round: Context) -> Json:
     heard = round.announce(
         wire.ReleaseNotice(manifest=manifest, url=f"{round.config.url.rstrip('/')}/{manifest.version}")
     )
-    settle(round)
-    keep_only(round.folder, chosen)
+    _clear_away(round, chosen)
     return {
         "released": True,
         "version": manifest.version,
@@ -127,6 +127,24 @@ def _published(round: Context, chosen: Candidate) -> wire.Manifest:
 def close(round: Context, reason: str) -> Json:
     """End the round without a release; the devices still learn that their reports arrived."""
     heard = round.announce(None)
-    settle(round)
-    keep_only(round.folder, None)
+    _clear_away(round, None)
     return {"released": False, "version": None, "reason": reason, "bytes_down": 0, "acknowledged": heard}
+
+
+def _clear_away(round: Context, chosen: Candidate | None) -> None:
+    settle(round)
+    keep_only(round.folder, chosen)
+    shutil.rmtree(round.folder.path / CHECKPOINT, ignore_errors=True)
+
+
+def drop_masters(server: Path, last: int) -> None:
+    """Delete the masters of rounds before `last` whose release does not stand: no later round starts from them.
+
+    Each is as big as the model in float32.
+    """
+    gone = releases.retracted(server)
+    standing = {m.version for m in releases.list_releases(server / "releases")} - gone.keys()
+    for number in range(1, last):
+        version = RoundFolder(server, number).version
+        if version not in standing:
+            master_path(server, version).unlink(missing_ok=True)

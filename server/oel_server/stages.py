@@ -20,6 +20,9 @@ STAGES = ("collect", "merge", "practise", "precheck", "distil", *JUDGING, "relea
 EVERY_STAGE = ("collect", "merge", "practise", "precheck", "distil", "shrink", *JUDGING, "release")
 """Also of one whose first candidate forgot what it was not taught: it shrinks, and is judged once more."""
 
+CHECKPOINT = "checkpoint"
+"""Where a round's training leaves what it goes on from."""
+
 Json = dict[str, Any]
 
 
@@ -42,7 +45,7 @@ class RoundFolder:
 
     def result(self, stage: str) -> Json | None:
         """What a finished stage wrote; None if it has not ended. Raises: StateError if it is damaged."""
-        return read_result(self.path / f"{stage}.json", "round")
+        return read_result(self.path / f"{stage}.json", "delete it and run the round again")
 
     def expect(self, stage: str) -> Json:
         """The result of a stage that must have ended. Raises: StateError if it has not."""
@@ -90,10 +93,12 @@ def master_path(server: Path, version: str) -> Path:
     return server / "masters" / f"{version}.safetensors"
 
 
-def read_result(file: Path, what: str) -> Json | None:
+def read_result(file: Path, remedy: str) -> Json | None:
     """The object in a JSON file; None if there is no such file.
 
-    Raises: StateError if it is damaged, which running `what` again mends.
+    Args:
+        remedy: what to do about a damaged one.
+    Raises: StateError if it is damaged.
     """
     try:
         found = json.loads(file.read_text())
@@ -102,7 +107,7 @@ def read_result(file: Path, what: str) -> Json | None:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise StateError(f"{file} is damaged: delete it and run the {what} again")
+        raise StateError(f"{file} is damaged: {remedy}")
     return found
 
 

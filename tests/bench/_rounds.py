@@ -10,7 +10,7 @@ from typing import Any
 
 from oel_fleet.experiment.findings import ALL, Findings, Key, One, beside, found_by, read_findings
 from oel_fleet.experiment.plan import Plan
-from oel_fleet.experiment.run import PLAN, open_experiment
+from oel_fleet.experiment.run import PLAN, PUT_BACK, open_experiment
 from oel_fleet.experiment.table import difference, write_results
 from oel_server.stages import read_result
 from oel_shared.config import check_config
@@ -55,7 +55,7 @@ def findings(rows: Sequence[str], once: Sequence[str] = ()) -> Findings:
         if not given["rows"]:
             return before
     # What the folder was asked for before stays in its findings.
-    earlier = read_result(RUN / PLAN, "experiment") or {}
+    earlier = read_result(RUN / PLAN, PUT_BACK) or {}
     for key in ("rows", "once"):
         given[key] = list(dict.fromkeys([*earlier.get(key, ()), *given[key]]))
     ours = open_experiment(RUN, given)

@@ -100,7 +100,7 @@ def main() -> None:
 def kept_or_measured(run: Path, number: int) -> dict[str, Any]:
     """The figures of one update, kept in the run's folder: a bar that is ended goes on with the next update."""
     file = run / f"survival-r{number}-seed{SEED}-states{STATES}.json"
-    kept = read_result(file, "bar")
+    kept = read_result(file, "delete it and run the bar again")
     if kept:
         say(f"{run.name}, round {number}: measured before, in {file}")
         return kept

@@ -23,7 +23,7 @@ from oel_server.practise import Practice, PracticePrompt
 from oel_server.records import load_played, load_prompts, save_practice
 from oel_server.round import Round
 from oel_server.setup import set_up
-from oel_server.stages import STAGES, RoundFolder, master_path, open_round
+from oel_server.stages import CHECKPOINT, STAGES, RoundFolder, master_path, open_round
 from oel_server.teach import explored
 from oel_shared import wire
 from oel_shared.errors import StateError
@@ -367,6 +367,19 @@ def killed(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("unlearnable")
+def test_settings_that_changed_while_a_round_is_open_are_one_clear_line(world, monkeypatch):
+    world.device_reports(10, 11)
+    with monkeypatch.context() as killing:
+        killing.setattr("oel_server.learning.precheck", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.round().run()
+    file = world.server / "config.toml"
+    file.write_text(file.read_text().replace("seed = 1", "seed = 2"))
+    with pytest.raises(StateError, match="put its `environments`, `practice_games` and `seed` back"):
+        world.round().run()
+
+
 def killed_while_it_tells(world, monkeypatch):
     """A round that has published, and was killed before it ended."""
     world.device_reports(10, 11)
@@ -412,6 +425,25 @@ def test_an_erasure_of_something_else_leaves_a_published_round_its_release(world
     assert erase_lesson(world.server, OTHER.id).retracted == ()
     assert world.round().run()["version"] == "r1"
     assert list(releases.list_releases(world.server / "releases")) == list(published)
+
+
+def test_what_training_went_on_from_goes_when_the_round_ends(world):
+    world.device_reports(10, 11)
+    world.round().run()
+    assert not (RoundFolder(world.server, 1).path / CHECKPOINT).exists()
+
+
+def test_masters_that_no_later_round_starts_from_are_dropped(world):
+    world.device_reports(10, 11)
+    assert world.round().run()["released"]
+    masters = [master_path(world.server, f"r{number}") for number in (1, 2, 3, 4)]
+    for file in masters:
+        file.touch()
+    shipping.drop_masters(world.server, 4)
+    assert [file.exists() for file in masters] == [True, False, False, True]
+    releases.retract(world.server, ["r1"], "it was erased")
+    shipping.drop_masters(world.server, 4)
+    assert [file.exists() for file in masters] == [False, False, False, True]
 
 
 @pytest.mark.usefixtures("unlearnable")

@@ -49,8 +49,13 @@ def experiment(
     from oel_fleet.experiment.run import open_experiment
     from oel_fleet.experiment.table import markdown, publish_results, results, write_results
     from oel_shared.console import show, show_json
+    from oel_shared.errors import UsageError
 
     name = f"experiment-{name}"
+    asked = {"--only": only, "--env": environments, "--model": model, "--rounds": rounds, "--seeds": seeds}
+    unused = [option for option, value in (asked | {"--plays": plays}).items() if value is not None]
+    if found and unused:
+        raise UsageError(f"{unused[0]} says what to run, and with --found nothing is: leave one of them out")
     if found:
         told = results(together([read_findings(path) for path in found]), name)
     else:

@@ -159,7 +159,7 @@ def as_json(findings: Findings) -> Json:
 
 def read_findings(path: Path) -> Findings:
     """What `as_json` was written to. Raises: StateError if it is not there or not that."""
-    written = read_result(path, "findings of an experiment")
+    written = read_result(path, "copy it again from where the experiment was run, or leave it out")
     try:
         if written is None:
             raise KeyError("the file")

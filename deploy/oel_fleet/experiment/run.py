@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oel_fleet.experiment.chain import Chain, play_first
-from oel_fleet.experiment.learner import check_learner, learner
+from oel_fleet.experiment.guard import check_learner, learner
 from oel_fleet.experiment.measure import file_types, measure
 from oel_fleet.experiment.plan import MINUTES_A_CELL, ROWS, Cell, Plan, cells
 from oel_server.context import OpenModel
@@ -23,7 +23,9 @@ from oel_shared.llama import LlamaModel
 
 PLAN = "plan.json"
 LEARNER = "learner"
-"""In that file, beside the plan: how the version that ran the cells learns (`learner.learner`)."""
+"""In that file, beside the plan: how the version that ran the cells learns (`guard.learner`)."""
+PUT_BACK = "put it back from a copy, or begin under another name"
+"""What to do about a damaged one: cells without what it says of the learner are of no experiment."""
 GROWING = ("seeds", "rounds", "rows", "once", "types")
 """What a later call may ask more or less of: it changes which cells there are, never what a cell finds."""
 
@@ -39,7 +41,7 @@ class Experiment:
     @property
     def learner(self) -> Json:
         """How the version that ran its cells learns; empty in a folder of old."""
-        return dict((read_result(self.folder / PLAN, "experiment") or {}).get(LEARNER, {}))
+        return dict((read_result(self.folder / PLAN, PUT_BACK) or {}).get(LEARNER, {}))
 
     @property
     def cells(self) -> list[Cell]:
@@ -49,7 +51,7 @@ class Experiment:
 
     def result(self, cell: Cell) -> Json | None:
         """What a cell found; None if it was not run. Raises: StateError if its file is damaged."""
-        return read_result(self._file(cell), "experiment")
+        return read_result(self._file(cell), "delete it and run the experiment again")
 
     def run(self) -> None:
         """Run the cells that have no result yet."""
@@ -113,7 +115,7 @@ def open_experiment(
         folder's cells were run, would mix two experiments.
     """
     file, now = folder / PLAN, learner()
-    written = read_result(file, "experiment") or {}
+    written = read_result(file, PUT_BACK) or {}
     before = {key: value for key, value in written.items() if key != LEARNER}
     plan = check_config({**before, **given}, Plan, f"the plan of {folder.name}")
     after = plan.model_dump(mode="json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from oel_server.forgetting.checks import keeps
+from oel_server.forgetting.instruction_kinds import keeps
 from oel_server.forgetting.prompts import Instruction
 from oel_server.talks.judge import reverse_kl
 from oel_shared.model import LanguageModel, Message

@@ -41,7 +41,7 @@ class Update:
         try:
             return cls(load_file(path))
         except (OSError, SafetensorError) as error:
-            raise StateError(f"update {path} cannot be read ({error}): run the round again") from error
+            raise StateError(f"update {path} cannot be read ({error}): put it back from a copy") from error
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""

@@ -40,3 +40,10 @@ def test_the_command_runs_and_shows_the_table(tmp_path, monkeypatch):
         again.output.strip() == (tmp_path / "results.md").read_text().split("-->")[1].split("<!--")[0].strip()
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_to_be_run_does_not_go_with_findings_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["tiny", "--found", "kept.json", "--plays", "4"])
+    assert "--plays says what to run" in str(refused.exception)
+    assert not (tmp_path / "runs").exists()

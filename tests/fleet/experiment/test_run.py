@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oel_fleet.experiment.arms import ARMS
-from oel_fleet.experiment.learner import learner
+from oel_fleet.experiment.guard import learner
 from oel_fleet.experiment.plan import PLAYS_A_CELL
 from oel_fleet.experiment.run import open_experiment
 from oel_server.learner.items import DistilConfig

@@ -5,7 +5,7 @@ import tomllib
 from collections import Counter
 from importlib.resources import files
 
-from oel_server.forgetting.checks import CHECKS
+from oel_server.forgetting.instruction_kinds import CHECKS
 from oel_server.forgetting.prompts import chat_prompts, instructions, untaught_prompts
 from oel_server.talks.questions import every_question
 from oel_shared.wire import TOPICS

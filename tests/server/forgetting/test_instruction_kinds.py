@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from oel_server.forgetting.checks import CHECKS, keeps
+from oel_server.forgetting.instruction_kinds import CHECKS, keeps
 
 # kind, value, answers that keep it, answers that do not
 CASES = (
