@@ -1,4 +1,4 @@
-"""`oel demo`: wires client and server commands together on one machine. It does nothing that they do not."""
+"""`oel demo`: wires client and server commands together on one machine. The loop is theirs alone."""
 
 from __future__ import annotations
 

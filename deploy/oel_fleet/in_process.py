@@ -1,7 +1,7 @@
 """The transport without processes: the same ServerApp loop, ClientApp and bytes, all in this process.
 
-The only file that uses private parts of flwr (pinned to one version): the serialisation of messages and
-the process-wide identity that `Message` asks for.
+Beside the client's `supernode.py` the only file that uses private parts of flwr (pinned to one version): here the
+serialisation of messages and the process-wide identity that `Message` asks for.
 """
 
 from __future__ import annotations
