@@ -1,7 +1,7 @@
 """The device's end of Flower: hands over what lies in the outbox, keeps what the server tells.
 
-Beside `supernode.py` the only file of the client that imports flwr. Flower starts a new process for each message, so
-nothing here plays, extracts, downloads or loads a model; all of that happens in `oel client` processes.
+Beside `supernode.py` the only file of the client that imports flwr. Flower starts a new process for each message,
+so nothing here plays, extracts, downloads or loads a model; all of that happens in `oel client` processes.
 """
 
 from __future__ import annotations

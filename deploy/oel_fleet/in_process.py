@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from oel_client.flower_app import app as client_app
 from oel_server.flower_app import Clock, Settings, exchange
-from oel_server.inbox import Announcement, FlowerRun, Inbox
+from oel_server.flower_runs import Announcement, FlowerRun, FlowerRuns
+from oel_server.inbox import Inbox
 from oel_shared import wire
 from oel_shared.transport import ReceivedReport
 
@@ -110,24 +112,18 @@ class InProcessTransport:
 
     def collect(self, round: int) -> list[ReceivedReport]:
         """See `Transport.collect`."""
-        inbox = Inbox(self.server)
-        try:
-            self._exchange(inbox, "collect", round)
+        self._exchange("collect", round)
+        with closing(Inbox(self.server)) as inbox:
             return inbox.reports(round)
-        finally:
-            inbox.close()
 
     def announce(self, round: int, notice: wire.ReleaseNotice | None, received: Sequence[str]) -> int:
         """See `Transport.announce`."""
         packed = wire.encode(notice) if notice is not None else b""
-        inbox = Inbox(self.server)
-        try:
-            inbox.prepare_announcement(round, Announcement(packed, tuple(received)))
-            return self._exchange(inbox, "announce", round).answered
-        finally:
-            inbox.close()
+        with closing(FlowerRuns(self.server)) as runs:
+            runs.prepare_announcement(round, Announcement(packed, tuple(received)))
+        return self._exchange("announce", round).answered
 
-    def _exchange(self, inbox: Inbox, mode: str, round: int) -> FlowerRun:
+    def _exchange(self, mode: str, round: int) -> FlowerRun:
         settings = Settings(
             server=self.server,
             round=round,
@@ -136,7 +132,9 @@ class InProcessTransport:
             deadline=self.deadline,
             min_devices=self.min_devices,
         )
-        return exchange(InProcessGrid(self.homes, self.client), inbox, settings, self.clock)
+        grid = InProcessGrid(self.homes, self.client)
+        with closing(Inbox(self.server)) as inbox, closing(FlowerRuns(self.server)) as runs:
+            return exchange(grid, inbox, runs, settings, self.clock)
 
 
 def _pack(message: Message) -> bytes:

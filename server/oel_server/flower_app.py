@@ -16,7 +16,8 @@ from typing import Literal, Protocol
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from oel_server.inbox import FlowerRun, Inbox
+from oel_server.flower_runs import FlowerRun, FlowerRuns
+from oel_server.inbox import Inbox
 from oel_shared.errors import FederationError, OelError
 
 POLL_SECONDS = 0.5
@@ -79,27 +80,30 @@ def settings_of(context: Context) -> Settings:
 def main(grid: Grid, context: Context) -> None:
     """Do what the run config says, and write into the server's database how it ended."""
     config = context.run_config
-    with closing(Inbox(Path(str(config.get("server"))))) as inbox:
+    server = Path(str(config.get("server")))
+    with closing(Inbox(server)) as inbox, closing(FlowerRuns(server)) as runs:
         try:
-            inbox.end_run(context.run_id, exchange(grid, inbox, settings_of(context)))
+            runs.end_run(context.run_id, exchange(grid, inbox, runs, settings_of(context)))
         except Exception as error:  # Whatever it is, the round that waits for this run must hear of it.
             text = (
                 str(error) if isinstance(error, OelError) else f"ServerApp: {type(error).__name__}: {error}"
             )
             round, mode = config.get("round"), str(config.get("mode"))
-            inbox.end_run(context.run_id, FlowerRun(round if isinstance(round, int) else 0, mode, 0, 0, text))
+            runs.end_run(context.run_id, FlowerRun(round if isinstance(round, int) else 0, mode, 0, 0, text))
             raise
 
 
-def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) -> FlowerRun:
+def exchange(
+    grid: Grid, inbox: Inbox, runs: FlowerRuns, settings: Settings, clock: Clock = time
+) -> FlowerRun:
     """Ask every node and handle each answer, on disk, before the next one is looked at.
 
     Raises: FederationError if no node came before the deadline, or none answered.
     """
     if settings.mode == "collect":
-        content, handle = _collecting(settings.round)
+        content, handle = _collecting(settings.round, inbox)
     else:
-        content, handle = _announcing(settings.round, inbox)
+        content, handle = _announcing(settings.round, inbox, runs)
     asked, answered = 0, set[int]()
     for event in ask(grid, f"query.{settings.mode}", content, settings, clock):
         if isinstance(event, int):
@@ -107,7 +111,7 @@ def exchange(grid: Grid, inbox: Inbox, settings: Settings, clock: Clock = time) 
         elif event.has_error():
             _note_error(inbox, settings.round, event)
         else:
-            handle(inbox, event)
+            handle(event)
             answered.add(event.metadata.src_node_id)
     if not asked:
         raise FederationError(
@@ -186,14 +190,14 @@ def ask(
         clock.sleep(min(POLL_SECONDS, left))
 
 
-Handle = Callable[[Inbox, Message], None]
+Handle = Callable[[Message], None]
 
 
-def _collecting(round: int) -> tuple[Callable[[int], RecordDict], Handle]:
+def _collecting(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], Handle]:
     def content(node: int) -> RecordDict:
         return RecordDict({"collect": ConfigRecord({"round": round})})
 
-    def handle(inbox: Inbox, answer: Message) -> None:
+    def handle(answer: Message) -> None:
         node = str(answer.metadata.src_node_id)
         record = answer.content.config_records.get("reports", ConfigRecord())
         withdrawn = record.get("withdrawn")
@@ -226,8 +230,8 @@ def _keep_all(
             inbox.refuse(round, node, str(claimed), "answer field payloads: expected bytes")
 
 
-def _announcing(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], Handle]:
-    announcement = inbox.announcement(round)
+def _announcing(round: int, inbox: Inbox, runs: FlowerRuns) -> tuple[Callable[[int], RecordDict], Handle]:
+    announcement = runs.announcement(round)
     safe = set(announcement.received)
 
     def content(node: int) -> RecordDict:
@@ -238,8 +242,8 @@ def _announcing(round: int, inbox: Inbox) -> tuple[Callable[[int], RecordDict], 
         record = ConfigRecord({"notice": announcement.notice, "received": held, "refused": refused})
         return RecordDict({"announce": record})
 
-    def handle(inbox: Inbox, answer: Message) -> None:
+    def handle(answer: Message) -> None:
         record = answer.content.config_records.get("acknowledgement", ConfigRecord())
-        inbox.acknowledge(round, str(answer.metadata.src_node_id), str(record.get("release", "")))
+        runs.acknowledge(round, str(answer.metadata.src_node_id), str(record.get("release", "")))
 
     return content, handle

@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from oel_server.inbox import Announcement, FlowerRun, Inbox
+from oel_server.flower_runs import Announcement, FlowerRun, FlowerRuns
+from oel_server.inbox import Inbox
 from oel_shared import atomic, wire
 from oel_shared.errors import FederationError
 from oel_shared.flower_programs import flower_environment, program
 from oel_shared.transport import ReceivedReport
-
-T = TypeVar("T")
 
 CONNECTION = "oel"
 START_SECONDS = 60.0
@@ -83,13 +82,14 @@ class FlowerTransport:
     def collect(self, round: int) -> list[ReceivedReport]:
         """See `Transport.collect`."""
         self._flower_run("collect", round)
-        return self._with_inbox(lambda inbox: inbox.reports(round))
+        with closing(Inbox(self.server)) as inbox:
+            return inbox.reports(round)
 
     def announce(self, round: int, notice: wire.ReleaseNotice | None, received: Sequence[str]) -> int:
         """See `Transport.announce`."""
         packed = wire.encode(notice) if notice is not None else b""
-        text = Announcement(packed, tuple(received))
-        self._with_inbox(lambda inbox: inbox.prepare_announcement(round, text))
+        with closing(FlowerRuns(self.server)) as runs:
+            runs.prepare_announcement(round, Announcement(packed, tuple(received)))
         return self._flower_run("announce", round).answered
 
     def _flower_run(self, mode: str, round: int) -> FlowerRun:
@@ -112,15 +112,15 @@ class FlowerTransport:
     def _wait(self, run_id: int, folder: Path) -> FlowerRun:
         give_up = time.monotonic() + self.deadline + START_SECONDS
         look = time.monotonic() + STATUS_SECONDS
-        with closing(Inbox(self.server)) as inbox:
+        with closing(FlowerRuns(self.server)) as runs:
             while (now := time.monotonic()) < give_up:
-                end = inbox.run(run_id)
+                end = runs.run(run_id)
                 if end is not None:
                     return end
                 if now >= look:
                     # The exit code of `flwr run` says nothing about the run; its status does.
                     status = run_status(run_id, folder)
-                    if status.startswith("finished") and inbox.run(run_id) is None:
+                    if status.startswith("finished") and runs.run(run_id) is None:
                         raise FederationError(
                             f"Flower run {run_id} ended as {status} without a result: "
                             "look into the SuperLink's log"
@@ -132,10 +132,6 @@ class FlowerTransport:
             "look into the SuperLink's log"
         )
 
-    def _with_inbox(self, use: Callable[[Inbox], T]) -> T:
-        with closing(Inbox(self.server)) as inbox:
-            return use(inbox)
-
     def _connection(self) -> str:
         # Plain: the SuperLink's control API is on this machine, whatever its nodes come through.
         return (
@@ -143,9 +139,13 @@ class FlowerTransport:
             f"address = {json.dumps(self.superlink)}\ninsecure = true\n"
         )
 
+    def _answered(self, round: int) -> int:
+        with closing(FlowerRuns(self.server)) as runs:
+            return runs.answered(round)
+
     def _run_config(self, mode: str, round: int) -> str:
         # Who did not answer the question is not waited for to hear the answer.
-        heard = self._with_inbox(lambda inbox: inbox.answered(round)) if mode == "announce" else None
+        heard = self._answered(round) if mode == "announce" else None
         values = {
             "server": str(self.server.resolve()),
             "round": round,

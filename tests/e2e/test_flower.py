@@ -34,6 +34,7 @@ from oel_fleet.processes import (
     supernodes,
 )
 from oel_server import flower_transport, releases
+from oel_server.flower_runs import FlowerRuns
 from oel_server.flower_transport import FlowerTransport, write_bundle
 from oel_server.http_files import serving
 from oel_server.inbox import Inbox
@@ -100,7 +101,7 @@ def test_reports_go_up_and_a_release_comes_down_through_real_processes(tmp_path:
         mine = [pid for item in processes for pid in (item.pid, *descendants(item.pid))]
     assert not [pid for pid in mine if is_alive(pid)]
     assert Inbox(server).texts() == {LESSON.id: LESSON}
-    assert set(Inbox(server).acknowledgements(1).values()) == {"base"}
+    assert set(FlowerRuns(server).acknowledgements(1).values()) == {"base"}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from oel_client.flower_app import NOTICE
 from oel_client.flower_app import app as client_app
 from oel_client.outbox import Outbox
 from oel_fleet.in_process import InProcessTransport
+from oel_server.flower_runs import FlowerRuns
 from oel_server.inbox import Inbox
 from oel_shared import wire
 from oel_shared.errors import FederationError, StateError
@@ -118,7 +119,7 @@ def test_the_announcement_settles_reports_and_leaves_the_notice(fleet: Fleet) ->
     assert fleet.transport.announce(1, notice(), [sent]) == 3
     assert fleet.states(10) == ["acknowledged"]
     assert wire.decode_notice((fleet.homes[11] / NOTICE).read_bytes()) == notice()
-    assert Inbox(fleet.server).acknowledgements(1) == {"10": "base", "11": "base", "12": "base"}
+    assert FlowerRuns(fleet.server).acknowledgements(1) == {"10": "base", "11": "base", "12": "base"}
 
 
 def test_without_a_release_reports_are_settled_and_no_notice_is_left(fleet: Fleet) -> None:

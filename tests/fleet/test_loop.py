@@ -15,8 +15,8 @@ from oel_client.store import DeviceStore
 from oel_client.upkeep import take_release
 from oel_fleet.in_process import InProcessTransport
 from oel_server import setup
+from oel_server.flower_runs import FlowerRuns
 from oel_server.http_files import serving
-from oel_server.inbox import Inbox
 from oel_server.round import Round
 from oel_server.stages import RoundFolder, open_round
 from oel_shared import wire
@@ -113,7 +113,7 @@ def test_lessons_of_two_devices_reach_the_release_that_every_device_plays(fleet)
     second = fleet.round()
     assert not second["released"]  # it plays so already, so the lessons raise nothing
     assert "precheck" in second["reason"]
-    assert Inbox(fleet.server).acknowledgements(2) == dict.fromkeys(("10", "11", "12"), "r1")
+    assert FlowerRuns(fleet.server).acknowledgements(2) == dict.fromkeys(("10", "11", "12"), "r1")
     merged = RoundFolder(fleet.server, 2).expect("merge")["lessons"]
     assert {tuple(k["releases"]) for k in merged if k["devices"] == 3} >= {("base", "r1")}
     assert all(p.state == "acknowledged" for home in fleet.homes.values() for p in Outbox(home).all())

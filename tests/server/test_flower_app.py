@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from oel_server.flower_app import main, settings_of
-from oel_server.inbox import Inbox
+from oel_server.flower_runs import FlowerRuns
 from oel_shared.errors import FederationError
 
 GOOD = {"round": 3, "mode": "collect", "min-nodes": 2, "min-devices": 2, "deadline": 9.0}
@@ -31,6 +31,6 @@ def test_a_run_config_becomes_typed_settings(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named_where_the_round_looks(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(FederationError):
         main(None, context(tmp_path, **{key: value}))
-    end = Inbox(tmp_path).run(5)
+    end = FlowerRuns(tmp_path).run(5)
     assert end is not None
     assert end.error.startswith(f"run config {key.replace('_', '-')} is {value!r}: give")

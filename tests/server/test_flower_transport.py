@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from oel_server.flower_runs import FlowerRun, FlowerRuns
 from oel_server.flower_transport import BUNDLE, FlowerTransport
-from oel_server.inbox import FlowerRun, Inbox
 from oel_shared.errors import FederationError
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,6 @@ def test_an_announcement_does_not_wait_for_nodes_that_did_not_answer_the_questio
         return int(tomllib.loads(transport._run_config("announce", 7))["min-nodes"])
 
     assert waits_for() == 3
-    inbox = Inbox(tmp_path)
-    inbox.end_run(1, FlowerRun(7, "collect", asked=3, answered=2, error=""))
+    runs = FlowerRuns(tmp_path)
+    runs.end_run(1, FlowerRun(7, "collect", asked=3, answered=2, error=""))
     assert waits_for() == 2

@@ -18,7 +18,7 @@ from oel_fleet.in_process import InProcessTransport
 from oel_server import learning, releases, shipping
 from oel_server.context import PRACTICE
 from oel_server.erase import erase_lesson
-from oel_server.inbox import Inbox
+from oel_server.flower_runs import FlowerRuns
 from oel_server.practise import Practice, PracticePrompt
 from oel_server.records import load_played, load_prompts, save_practice
 from oel_server.round import Round
@@ -265,7 +265,7 @@ def test_a_round_that_releases_nothing_still_acknowledges_the_reports(world):
     assert result["acknowledged"] == 2
     assert world.states() == ["acknowledged"]
     assert not any((home / NOTICE).exists() for home in world.homes.values())
-    assert Inbox(world.server).acknowledgements(1) == {"10": "base", "11": "base"}
+    assert FlowerRuns(world.server).acknowledgements(1) == {"10": "base", "11": "base"}
 
 
 @pytest.mark.usefixtures("unlearnable")
