@@ -231,6 +231,8 @@ def erase(
         show_json(asdict(gone))
         return
     show(f"erased from {gone.reports} reports; {len(gone.lessons)} lessons had a part in it")
+    if device and not gone.reports:
+        show("nothing of it was held, so its lessons are not known here: --lesson retracts what learnt one")
     show(
         f"retracted: {', '.join(gone.retracted) or 'no release'}; the next round starts from {gone.next_from}"
     )

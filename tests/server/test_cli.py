@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oel_server.inbox import Inbox
 from oel_server.releases import publish
 from oel_server.stages import RoundFolder
 from oel_shared import wire
@@ -152,3 +153,11 @@ def test_round_says_what_came_of_it(oel, server, monkeypatch):
     nothing = {"released": False, "version": None, "bytes_down": 0, "reason": "gate: not surely better"}
     monkeypatch.setattr("oel_server.cli._round", ended(2, nothing))
     assert oel("round", "--dir", server) == "Round 2: nothing released. gate: not surely better\n"
+
+
+def test_erasing_a_device_that_took_everything_back_says_what_it_cannot_know(oel, server):
+    Inbox(server).withdraw(1, "12", ["a" * 64])
+    said = oel("erase", "--dir", server, "--device", "12")
+    assert "nothing of it was held" in said
+    assert "--lesson" in said
+    assert "retracted: no release" in said
