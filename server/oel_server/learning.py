@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oel_server.context import PRACTICE, UNHEEDED, Context
+from oel_server.judge import short
 from oel_server.knowledge import Examined, Knowledge
 from oel_server.knowledge.choose import cross_examined
 from oel_server.knowledge.examine import PASSES, PLAYS_PER_GAME, examine, own_plays
@@ -86,12 +87,12 @@ def practise(round: Context) -> Json:
             family: {
                 "episodes": len(played),
                 "prompts": sum(p.family == family for p in practice.prompts),
-                "score": round_to_4(sum(p.score for p in played) / len(played)),
+                "score": short(sum(p.score for p in played) / len(played)),
             }
             for family, played in by_family(practice.played).items()
         },
         "examined": {key: one.model_dump() for key, one in sorted(examined.items())},
-        "absorbed": {key: round_to_4(rate) for key, rate in rates.items() if rate >= ABSORBED},
+        "absorbed": {key: short(rate) for key, rate in rates.items() if rate >= ABSORBED},
         "shared": round.shared.as_json(),
     }
 
@@ -252,13 +253,8 @@ def train_on(
         "items": len(items),
         "taught": sum(item.has_lesson for item in items),
         "steps": len(result.losses),
-        "losses": [round_to_4(loss) for loss in result.losses],
+        "losses": [short(loss) for loss in result.losses],
         "gap_before": result.gap_before,
         "gap_after": result.gap_after,
         "gaps": {group: {"before": gap.before, "after": gap.after} for group, gap in result.groups.items()},
     }
-
-
-def round_to_4(value: float) -> float:
-    """For people who read the JSON."""
-    return float(f"{value:.4f}")

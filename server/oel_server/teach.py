@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Render = Callable[[Sequence[Message]], str]
 ENOUGH_TURNS = 20
+"""Turns of practice in which a lesson must apply before its rate of being followed unasked is told."""
 EXPLORED = 40
 """States of a family that are added from cross-examination: of all games so far, and farther in them than the
 current release gets by itself. With more, too small a part would be its own."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oel_server.forgetting.others import OtherPlay
+from oel_server.judge import short
 from oel_shared.stats import Interval, bootstrap
 
 KL_LIMIT = 0.5
@@ -30,8 +31,8 @@ def instruction_figures(
     count = len(before)
     return {
         "count": count,
-        "base": _short(sum(before) / count),
-        "candidate": _short(sum(after) / count),
+        "base": short(sum(before) / count),
+        "candidate": short(sum(after) / count),
         **_loss(loss),
         "tokens_per_answer": _two(tokens, count),
     }
@@ -45,8 +46,8 @@ def family_figures(before: Sequence[OtherPlay], after: Sequence[OtherPlay], seed
     return {
         "games": len({*games}),
         "plays": count,
-        "base": _short(sum(one.score for one in before) / count),
-        "candidate": _short(sum(one.score for one in after) / count),
+        "base": short(sum(one.score for one in before) / count),
+        "candidate": short(sum(one.score for one in after) / count),
         **_loss(loss),
         "turns_per_episode": _two((sum(x.turns for x in before), sum(x.turns for x in after)), count),
         "tokens_per_episode": _two((sum(x.tokens for x in before), sum(x.tokens for x in after)), count),
@@ -66,9 +67,9 @@ def talk_figures(kls: Sequence[tuple[float, int]], seed: int) -> Json:
     return {
         "prompts": len(kls),
         "tokens": len(values),
-        "kl": _short(found.mean),
-        "low": _short(found.low),
-        "high": _short(found.high),
+        "kl": short(found.mean),
+        "low": short(found.low),
+        "high": short(found.high),
         "limit": KL_LIMIT,
     }
 
@@ -81,12 +82,8 @@ def forgot(instructions: Json, talk: Json, families: Mapping[str, Json], margin:
 
 
 def _loss(loss: Interval) -> Json:
-    return {"loss": _short(loss.mean), "low": _short(loss.low), "high": _short(loss.high)}
+    return {"loss": short(loss.mean), "low": short(loss.low), "high": short(loss.high)}
 
 
 def _two(sums: tuple[int, int], count: int) -> Json:
     return {name: round(total / count, 1) for name, total in zip(("base", "candidate"), sums, strict=True)}
-
-
-def _short(value: float) -> float:
-    return round(value, 4)
