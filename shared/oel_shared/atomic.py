@@ -49,7 +49,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write a file to, which then stands at `path` whole; after an error nothing of it is left."""
+    """A place to write a file to, which then stands at `path` whole; after an error nothing of it is left.
+
+    For one writer at a time: a kill may leave gigabytes, and the place has a fixed name so that the next try takes
+    them over. Where several may write the same file, take `write_bytes`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:

@@ -29,6 +29,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_a_kill_left_is_taken_over_by_the_next_try(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    killed = atomic.replacing(path)
+    killed.__enter__().write_bytes(b"gigabytes")
+    assert len([*tmp_path.iterdir()]) == 1
+    with atomic.replacing(path) as part:
+        part.write_bytes(b"new")
+    assert [(item.name, item.read_bytes()) for item in tmp_path.iterdir()] == [("file", b"new")]
+
+
 def test_a_folder_appears_in_one_step_and_never_over_another(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

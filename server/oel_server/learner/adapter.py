@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from oel_server.learner.fused import FEW, few_rows, is_fused
+from oel_server.learner.fused import FEW, few_rows, suit_few_rows
 from oel_server.learner.update import Update
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _at_rest(layer: Any) -> Callable[[Tensor], Tensor]:
     down = (layer.lora_A[_NAME].weight.detach() * layer.scaling[_NAME]).to(dtype)
     up = layer.lora_B[_NAME].weight.detach().to(dtype)
     bias = None if base.bias is None else base.bias.detach().to(dtype)
-    in_loops = is_fused(base.weight) and all(
-        x.dtype == torch.bfloat16 and x.is_contiguous() for x in (base.weight, down, up)
-    )
+    in_loops = suit_few_rows(base.weight, down, up)
 
     def forward(x: Tensor) -> Tensor:
         if in_loops and x.dtype == torch.bfloat16 and x.numel() <= FEW * x.shape[-1]:
@@ -146,6 +145,7 @@ class _LoraProduct(torch.autograd.Function):
         return wide_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, narrow_NR, base, down, up = ctx.saved_tensors
         shape, dtype = ctx.kind

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from oel_server.learner.fused import is_fused, masked_softmax_
+from oel_server.learner.fused import has_loops, masked_softmax_
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +81,7 @@ def masked_softmax(scores: Tensor, mask_BQL: Tensor, groups: int) -> Tensor:
         scores: (..., L), in memory as (B, K, Q, groups, L).
         mask_BQL: the same for all keys and groups.
     """
-    if scores.dtype == mask_BQL.dtype == torch.bfloat16 and is_fused(scores):
+    if scores.dtype == mask_BQL.dtype == torch.bfloat16 and has_loops(scores):
         return masked_softmax_(scores, mask_BQL, groups)
     states, queries, length = mask_BQL.shape
     wide = scores.view(states, -1, queries, groups, length) + mask_BQL[:, None, :, None]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from oel_server.learner.fused import attend_newest, is_fused
+from oel_server.learner.fused import attend_newest, has_loops
 from oel_server.learner.prefix import PAD, Prefixes, hidden_between
 
 
@@ -55,7 +55,7 @@ class Cache:
         (rows, heads), (_, keys, size, _) = q_BH1D.shape[:2], keys_BKDL.shape
         q_BKGD = (q_BH1D * scaling).to(keys_BKDL.dtype).view(rows, keys, heads // keys, size)
         masked_B1L = self._masked(window, keys_BKDL.dtype)
-        if keys_BKDL.dtype == torch.bfloat16 and is_fused(keys_BKDL):
+        if keys_BKDL.dtype == torch.bfloat16 and has_loops(keys_BKDL):
             out_BKGD = attend_newest(q_BKGD, keys_BKDL, values_BKLD, masked_B1L[:, 0])
         else:
             scores_BKGL = (q_BKGD @ keys_BKDL[..., :at]).add_(masked_B1L[:, None])

@@ -99,12 +99,21 @@ def _feeding(block: Any) -> Iterator[torch.nn.Module]:
 
 def _in_bf16(norm: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The norm's forward pass with its result in bf16."""
-    plain, frozen = norm.forward, device.type == "cpu" and not norm.weight.requires_grad
-    if frozen and hasattr(norm, "variance_epsilon"):
-        return lambda x: rms_norm(x, norm.weight, norm.variance_epsilon, torch.bfloat16)
-    if frozen and type(norm).__name__.startswith("Gemma"):  # which keeps its scale less one
-        return lambda x: rms_norm(x, 1 + norm.weight, norm.eps, torch.bfloat16)
+    plain, weight = norm.forward, getattr(norm, "weight", None)
+    if device.type == "cpu" and weight is not None and not weight.requires_grad:
+        eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
+        if _is_rms_norm(norm, weight, eps):
+            return lambda x: rms_norm(x, norm.weight, eps, torch.bfloat16)
+        if _is_rms_norm(norm, 1 + weight, eps):  # some keep their scale less one
+            return lambda x: rms_norm(x, 1 + norm.weight, eps, torch.bfloat16)
     return lambda x: plain(x).bfloat16()
+
+
+@torch.no_grad()
+def _is_rms_norm(norm: Any, scale_D: Tensor, eps: float) -> bool:
+    """Tried rather than told by its name: one family has several kinds. So small a vector shows `eps` too."""
+    x_1D = torch.linspace(-1e-3, 2e-3, len(scale_D), device=scale_D.device)[None]
+    return torch.allclose(norm(x_1D), rms_norm(x_1D, scale_D, eps, torch.float32), rtol=1e-3)
 
 
 @contextmanager

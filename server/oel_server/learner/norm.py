@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from oel_server.learner.fused import is_fused
-from oel_server.learner.fused import rms_norm as fused_rms_norm
+from oel_server.learner.fused import has_loops, rms_norm_to_bf16
 
 
 def rms_norm(x: Tensor, scale_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
@@ -25,8 +25,8 @@ def rms_norm(x: Tensor, scale_D: Tensor, eps: float, dtype: torch.dtype) -> Tens
     Source: arXiv 1910.07467.
     """
     x = x.float()
-    if dtype == torch.bfloat16 and scale_D.dtype == torch.float32 and is_fused(x, scale_D):
-        return fused_rms_norm(x, scale_D, eps)
+    if dtype == torch.bfloat16 and scale_D.dtype == torch.float32 and has_loops(x, scale_D):
+        return rms_norm_to_bf16(x, scale_D, eps)
     found: Tensor = _RmsNorm.apply(x, scale_D, eps, dtype)  # type: ignore[no-untyped-call]
     return found
 
@@ -41,6 +41,7 @@ class _RmsNorm(torch.autograd.Function):
         return torch.mul(x * inverse, scale_D, out=torch.empty_like(x, dtype=dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, inverse, scale_D = ctx.saved_tensors
         n, g = x * inverse, grad * scale_D

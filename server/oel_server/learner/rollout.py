@@ -13,7 +13,7 @@ from oel_server.learner.adapter import lora_at_rest
 from oel_server.learner.attention import own_attention
 from oel_server.learner.cache import Cache
 from oel_server.learner.compute import bf16_products
-from oel_server.learner.fused import FEW, few_rows, is_fused
+from oel_server.learner.fused import FEW, few_rows, suit_few_rows
 from oel_server.learner.prefix import Prefixes
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def _fed(model: PreTrainedModel, cache: Cache, tokens: Sequence[int]) -> Tensor:
 
 
 def _logits(head: Any, hidden_BD: Tensor) -> Tensor:
-    weight = head.weight
-    plain = weight.dtype == torch.bfloat16 and weight.is_contiguous() and head.bias is None
-    if plain and len(hidden_BD) <= FEW and is_fused(weight):
-        return few_rows(hidden_BD.bfloat16(), weight)
+    if len(hidden_BD) <= FEW and head.bias is None and suit_few_rows(head.weight):
+        return few_rows(hidden_BD.bfloat16(), head.weight)
     found: Tensor = head(hidden_BD)
     return found
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pwd
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import SubprocessError
 
 import pytest
 import torch
@@ -11,8 +18,15 @@ import torch
 from oel_server.learner import compute, fused, rollout
 from oel_server.learner.adapter import lora, trained
 from oel_server.learner.compute import bf16_products, cast_once
-from oel_server.learner.fused import compiling, fused_blocks, is_fused, masked_softmax_, rms_norm
-from oel_server.learner.fused.operations import attend_newest, few_rows, gated, rotate
+from oel_server.learner.fused import compiling, fused_blocks, has_loops, suit_few_rows
+from oel_server.learner.fused.operations import (
+    attend_newest,
+    few_rows,
+    gated,
+    masked_softmax_,
+    rms_norm_to_bf16,
+    rotate,
+)
 from oel_server.learner.packing import ChoiceState, choice_log_probs
 from oel_server.learner.prefix import answer_states, read_prefixes
 
@@ -22,6 +36,26 @@ PROMPT = (5, 6, 7, 8, 9, 10)
 STATE = ChoiceState(PROMPT, ((11, 12, 1), (11, 1), (13, 14, 1)))
 
 needs_loops = pytest.mark.skipif(compiling.library() is None, reason="no C compiler here")
+
+
+@pytest.fixture
+def model(any_model):
+    """Frozen; with biases and norms that count for something."""
+    any_model.requires_grad_(False)
+    for name, weight in any_model.named_parameters():
+        if "norm" in name or name.endswith("bias"):
+            weight += torch.rand_like(weight) - 0.5
+    return any_model
+
+
+@pytest.fixture
+def student(model):
+    """The same with a LoRA that has learnt something."""
+    with lora(model, 4, 8.0, 0) as student:
+        for name, weight in trained(student).items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.05)
+        yield student
 
 
 def near(found: torch.Tensor, exact: torch.Tensor, roundings: int = 1) -> None:
@@ -50,7 +84,7 @@ def dice():
 @pytest.mark.skipif(not any(map(shutil.which, compiling.COMPILERS)), reason="no C compiler here")
 def test_where_there_is_a_compiler_there_are_loops():
     assert compiling.library() is not None
-    assert is_fused(torch.zeros(1))
+    assert has_loops(torch.zeros(1))
 
 
 @needs_loops
@@ -63,7 +97,7 @@ def test_a_norm_and_its_gradient(shape):
     )
     other = exact(x)
     value = other / (other.square().mean(-1, keepdim=True) + 1e-5).sqrt() * scale.double()
-    found = rms_norm(x, scale, 1e-5)
+    found = rms_norm_to_bf16(x, scale, 1e-5)
     near(found, value)
     (mine,), (right,) = gradients(found, (x,), grad), gradients(value, (other,), grad)
     torch.testing.assert_close(mine, right.float(), rtol=1e-4, atol=1e-5)
@@ -175,7 +209,7 @@ def test_what_is_no_number_stays_none():
         few_rows(one, row),
         attend_newest(row.view(1, 1, 1, 3), one.view(1, 1, 3, 1), one.view(1, 1, 1, 3), one[:, :1]),
         scores,
-        rms_norm(nan, torch.ones(3), 1e-5),
+        rms_norm_to_bf16(nan, torch.ones(3), 1e-5),
         gated(nan.to(BF16), torch.ones(3, dtype=BF16)),
         gated(torch.ones(3, dtype=BF16), nan.to(BF16)),
         rotate(nan[:2].to(BF16).view(1, 1, 1, 2), angle.cos(), angle.sin(), BF16),
@@ -184,41 +218,149 @@ def test_what_is_no_number_stays_none():
 
 
 @needs_loops
+def test_none_of_the_many_that_are_no_number_becomes_one():
+    """They differ in bits that bf16 has not; those with all of them would be rounded up to zero."""
+    bits = [0x7FFFFFFF, 0x7FFF8000, -1, -0x8000, 0x7FC00000, -0x400000, 0x7F800001]
+    nan = torch.tensor(5 * bits, dtype=torch.int32).view(torch.float32)
+    assert bool(rms_norm_to_bf16(torch.ones(35), nan, 1e-5).isnan().all())
+
+
+def ones(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
+    return torch.ones(shape, dtype=dtype)
+
+
+FLOAT = torch.float32
+MISFITS = {
+    "scale": lambda: rms_norm_to_bf16(ones(2, 8, dtype=FLOAT), ones(7, dtype=FLOAT), 0.0),
+    "bf16 rows": lambda: rms_norm_to_bf16(ones(2, 8), ones(8, dtype=FLOAT), 0.0),
+    "angles": lambda: rotate(ones(1, 2, 3, 8), ones(1, 3, 4, dtype=FLOAT), ones(1, 3, 4, dtype=FLOAT), BF16),
+    "angles of fewer rows": lambda: rotate(ones(3, 2, 3, 8), *2 * [ones(2, 3, 8, dtype=FLOAT)], BF16),
+    "odd heads": lambda: rotate(ones(1, 2, 3, 7), *2 * [ones(1, 3, 7, dtype=FLOAT)], BF16),
+    "up": lambda: gated(ones(8), ones(7)),
+    "float gate": lambda: gated(ones(8, dtype=FLOAT), ones(8, dtype=FLOAT)),
+    "mask": lambda: masked_softmax_(ones(1, 1, 2, 3, 8), ones(1, 2, 7), 3),
+    "float mask": lambda: masked_softmax_(ones(1, 1, 2, 3, 8), ones(1, 2, 8, dtype=FLOAT), 3),
+    "room": lambda: attend_newest(ones(1, 2, 3, 4), ones(1, 2, 4, 5), ones(1, 2, 5, 4), ones(1, 6)),
+    "heads": lambda: attend_newest(ones(1, 2, 3, 4), ones(1, 1, 4, 5), ones(1, 1, 5, 4), ones(1, 5)),
+    "inputs": lambda: few_rows(ones(2, 5), ones(3, 4)),
+    "float inputs": lambda: few_rows(ones(2, 4, dtype=FLOAT), ones(3, 4)),
+    "bias": lambda: few_rows(ones(2, 4), ones(3, 4), ones(2)),
+    "lora": lambda: few_rows(ones(2, 4), ones(3, 4), None, (ones(2, 4), ones(3, 1))),
+}
+
+
+@needs_loops
+@pytest.mark.parametrize("call", MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_never_comes_to_a_loop(call):
+    with pytest.raises(AssertionError):
+        call()
+
+
+@needs_loops
+def test_nothing_gives_nothing():
+    angles = ones(1, 0, 8, dtype=FLOAT)
+    for found in (
+        rms_norm_to_bf16(ones(0, 8, dtype=FLOAT), ones(8, dtype=FLOAT), 0.0),
+        rotate(ones(1, 2, 0, 8), angles, angles, BF16),
+        gated(ones(0), ones(0)),
+        masked_softmax_(ones(0, 1, 2, 3, 8), ones(0, 2, 8), 3),
+        attend_newest(ones(0, 2, 3, 4), ones(0, 2, 4, 5), ones(0, 2, 5, 4), ones(0, 5)),
+        few_rows(ones(0, 4), ones(3, 4)),
+    ):
+        assert not found.numel()
+
+
+@needs_loops
+def test_heads_that_are_turned_in_part_are_left_to_their_model():
+    rotated = fused._rotation(lambda *given: given)
+    q, k, cos, sin = ones(1, 2, 3, 8), ones(1, 1, 3, 8), *2 * [ones(1, 3, 4, dtype=FLOAT)]
+    assert rotated(q, k, cos, sin) == (q, k, cos, sin, 1)
+
+
+TWICE = {
+    "norm": lambda x: rms_norm_to_bf16(x.float(), torch.ones(8), 1e-5),
+    "rotation": lambda x: rotate(x.view(1, 1, 2, 8), torch.ones(1, 2, 8), torch.ones(1, 2, 8), BF16),
+    "gate": lambda x: gated(x, 2 * x),
+    "softmax": lambda x: masked_softmax_((2 * x).view(1, 1, 2, 1, 8), torch.zeros(1, 2, 8, dtype=BF16), 1),
+}
+
+
+@needs_loops
+@pytest.mark.parametrize("call", TWICE.values(), ids=TWICE)
+def test_a_gradients_gradient_is_refused_not_wrong(call):
+    x = leaf(2, 8)
+    (once,) = torch.autograd.grad(call(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        once.sum().backward()
+
+
+def test_what_is_float32_compiles_nothing(monkeypatch):
+    monkeypatch.setattr(fused, "library", lambda: pytest.fail("compiled for nothing"))
+    assert not suit_few_rows(torch.zeros(3, 4))
+
+
+@needs_loops
 def test_results_are_the_same_bits_whatever_the_threads():
-    gate, up = leaf(501, 64).detach(), leaf(501, 64).detach()
+    gate, up = leaf(501, 63).detach(), leaf(501, 63).detach()
     scores = torch.randn(3, 2, 17, 2, 40).to(BF16)
     seen = [torch.randn(3, 2, *shape).to(BF16) for shape in [(4, 16), (16, 30), (30, 16)]]
     found = []
-    for threads in (1, 2):
+    for threads in (1, 2, 3):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         mine = scores.clone()
         masked_softmax_(mine, torch.zeros(3, 17, 40, dtype=BF16), 2)
         few = few_rows(gate[:11], up, None, (gate[:3], up[:, :3].contiguous()))
         newest = attend_newest(*seen, torch.zeros(3, 20, dtype=BF16))
-        found.append((rms_norm(gate.float(), torch.ones(64), 1e-5), gated(gate, up), mine, few, newest))
+        found.append(
+            (rms_norm_to_bf16(gate.float(), torch.ones(63), 1e-5), gated(gate, up), mine, few, newest)
+        )
         torch.set_num_threads(before)
-    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+    assert all(torch.equal(one, other) for one, *others in zip(*found, strict=True) for other in others)
 
 
 @needs_loops
-def test_a_model_comes_as_near_to_float32_as_without_loops(any_model, monkeypatch):
+def test_a_model_comes_as_near_to_float32_as_without_loops(model, monkeypatch):
     if not isinstance(bf16_products(CPU), torch.autocast):
         pytest.skip("products are float32 here")
-    any_model.requires_grad_(False)
-    right, called = scores(any_model), count_calls(monkeypatch)
-    kind = any_model.config.model_type
+    right, called = scores(model), count_calls(monkeypatch)
+    kind = model.config.model_type
     errors = {}
     for loops in (True, False):
         if not loops:
             monkeypatch.setattr(fused, "library", lambda: None)
-        with cast_once(any_model, CPU), fused_blocks(any_model), bf16_products(CPU):
-            errors[loops] = float((scores(any_model) - right).abs().mean())
+        with cast_once(model, CPU), fused_blocks(model), bf16_products(CPU):
+            errors[loops] = float((scores(model) - right).abs().mean())
     assert {"rms_norm", "masked_softmax"} <= called
     assert ("gated" in called) is ("gemma" not in kind)
     # The norms that Qwen3 has between product and rotation give float32.
     assert ({"rotate_to_bf16", "rotate_to_float"} <= called) is (kind != "qwen3")
     assert 0 < errors[True] < 1.5 * errors[False]
+
+
+@needs_loops
+def test_gradients_come_as_near_to_float32_as_without_loops(model, student, monkeypatch):
+    if not isinstance(bf16_products(CPU), torch.autocast):
+        pytest.skip("products are float32 here")
+    right, called, errors = slopes(model, student), count_calls(monkeypatch), {}
+    for loops in (True, False):
+        if not loops:
+            monkeypatch.setattr(fused, "library", lambda: None)
+        with cast_once(model, CPU), fused_blocks(model), bf16_products(CPU):
+            errors[loops] = float((slopes(model, student) - right).norm() / right.norm())
+    assert "rms_norm_gradient" in called
+    assert ("gated_gradient" in called) is ("gemma" not in model.config.model_type)
+    assert 0 < errors[True] < 1.5 * errors[False] < 0.5
+
+
+def slopes(model, student) -> torch.Tensor:
+    """The gradient of all that a LoRA learns, as one row."""
+    student.zero_grad()
+    (choices,) = choice_log_probs(model, [STATE])
+    (answer,) = answer_states(model, [ChoiceState(PROMPT, ((11, 12, 13, 1),))])
+    (choices.float() * torch.tensor([1.0, -2.0, 0.5])).sum().backward()
+    (answer.float() * torch.linspace(-1, 1, answer.numel()).view_as(answer)).sum().backward()
+    return torch.cat([weight.grad.flatten() for weight in trained(student).values()])
 
 
 @torch.no_grad()
@@ -257,15 +399,48 @@ def test_a_model_is_left_as_it_was(any_model):
 def empty_cache(tmp_path, monkeypatch):
     """A machine on which nothing was compiled yet."""
     monkeypatch.setenv("OEL_CACHE", str(tmp_path))
-    compiling.library.cache_clear()
+    compiling._found.cache_clear()
     yield tmp_path
-    compiling.library.cache_clear()
+    compiling._found.cache_clear()
+
+
+def found_anew():
+    """The library as the next process finds it."""
+    compiling._found.cache_clear()
+    return compiling.library()
+
+
+def kept_in(cache: Path) -> Path:
+    """The one library there."""
+    (kept,) = cache.rglob("*.so")
+    return kept
+
+
+def without_compilers(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+
+def in_processes(count: int) -> list[int | None]:
+    """Exit codes of processes that ask for the loops all at once: 0 where they have them."""
+    fork = multiprocessing.get_context("fork")
+    start = fork.Barrier(count)
+
+    def ask():
+        start.wait()
+        os._exit(0 if found_anew() is not None else 1)
+
+    processes = [fork.Process(target=ask) for _ in range(count)]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join(60)
+    return [one.exitcode for one in processes]
 
 
 def test_without_a_compiler_there_are_no_loops(empty_cache, monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda _: None)
+    without_compilers(monkeypatch)
     assert compiling.library() is None
-    assert not is_fused(torch.zeros(1))
+    assert not has_loops(torch.zeros(1))
 
 
 def test_a_compiler_that_fails_is_no_compiler(empty_cache, monkeypatch):
@@ -275,52 +450,191 @@ def test_a_compiler_that_fails_is_no_compiler(empty_cache, monkeypatch):
 
 
 @needs_loops
+def test_behind_a_compiler_that_fails_the_next_is_tried(empty_cache, monkeypatch):
+    real = next(filter(None, map(shutil.which, compiling.COMPILERS)))
+    monkeypatch.setattr("shutil.which", lambda name: "/bin/false" if name == "cc" else real)
+    assert compiling.library() is not None
+
+
+def test_a_compiler_that_hangs_is_ended_with_its_children(tmp_path, monkeypatch):
+    child, compiler = tmp_path / "child", tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {child}\nwait\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(compiling, "PATIENCE", 1.0)
+    with pytest.raises(SubprocessError):
+        compiling._compiled(str(compiler), b"", tmp_path)
+    status = Path("/proc", child.read_text().strip(), "stat")
+    for _ in range(50):
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the child is still there")
+
+
+@needs_loops
 def test_loops_are_compiled_once_and_made_again_where_their_file_is_damaged(empty_cache, monkeypatch):
     assert compiling.library() is not None
-    (kept,) = empty_cache.rglob("*.so")
+    kept = kept_in(empty_cache)
     kept.unlink()  # not in place: it is loaded
     kept.write_bytes(b"no library")
-    compiling.library.cache_clear()
+    assert found_anew() is not None
+    without_compilers(monkeypatch)
+    assert found_anew() is not None
+
+
+@needs_loops
+def test_half_a_library_is_made_again_and_kills_nobody(empty_cache):
+    assert in_processes(1) == [0]
+    kept = kept_in(empty_cache)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert in_processes(1) == [0]
+    assert kept_in(empty_cache).stat().st_size == len(whole)
+
+
+@needs_loops
+def test_processes_that_compile_at_once_all_have_loops(empty_cache):
+    assert in_processes(4) == [0] * 4
+    kept_in(empty_cache)
+    assert [path.suffix for path in (empty_cache / "kernels").iterdir()] == [".so"]
+
+
+def test_a_library_that_is_kept_twice_at_once_is_kept_whole(empty_cache, monkeypatch):
+    made, real, kept = empty_cache / "made", os.fsync, []
+    made.write_bytes(b"a library")
+
+    def fsync(handle):
+        if not kept:
+            kept.append(None)
+            kept[0] = compiling._keep(made, empty_cache / "kernels", "key")
+        real(handle)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    kept.append(compiling._keep(made, empty_cache / "kernels", "key"))
+    assert kept[0] == kept[1] == kept_in(empty_cache)
+    assert kept[0].read_bytes() == b"a library"
+
+
+@needs_loops
+def test_threads_compile_once(empty_cache, monkeypatch):
+    compiled, real = [], compiling._compiled
+    monkeypatch.setattr(compiling, "_compiled", lambda *given: compiled.append(1) or real(*given))
+    with ThreadPoolExecutor(4) as threads:
+        found = [one.result() for one in [threads.submit(compiling.library) for _ in range(4)]]
+    assert len(set(map(id, found))) == len(compiled) == 1
+
+
+@needs_loops
+def test_whose_compiler_fails_takes_what_another_process_has_made_meanwhile(empty_cache, monkeypatch):
     assert compiling.library() is not None
-    with monkeypatch.context() as without:
-        without.setattr("shutil.which", lambda _: None)
-        compiling.library.cache_clear()
-        assert compiling.library() is not None
+    kept = kept_in(empty_cache)
+    kept.rename(empty_cache / "elsewhere")
+
+    def compiled(*_):
+        (empty_cache / "elsewhere").rename(kept)
+        raise SubprocessError
+
+    monkeypatch.setattr(compiling, "_compiled", compiled)
+    assert found_anew() is not None
 
 
-def logits_while_writing(model, monkeypatch) -> torch.Tensor:
-    """Of three prompts, each of six tokens that are put into the answers whatever the model says."""
+@needs_loops
+def test_what_others_may_write_is_never_loaded(empty_cache, monkeypatch):
+    (empty_cache / "kernels").mkdir()
+    (empty_cache / "kernels").chmod(0o777)
+    assert compiling.library() is not None
+    kept = kept_in(empty_cache)
+    assert (kept.parent.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+    kept.chmod(0o666)
+    without_compilers(monkeypatch)
+    assert found_anew() is None
+
+
+@needs_loops
+def test_in_a_folder_of_another_user_nothing_is_loaded_or_kept(empty_cache, monkeypatch):
+    assert compiling.library() is not None
+    before = kept_in(empty_cache).stat()
+    monkeypatch.setattr("os.geteuid", lambda: before.st_uid + 1)
+    assert not Path(found_anew()._name).is_relative_to(empty_cache)
+    assert kept_in(empty_cache).stat() == before
+
+
+@needs_loops
+def test_a_user_without_a_home_has_loops_too(empty_cache, monkeypatch):
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "OEL_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert compiling.library() is not None
+    assert not Path(compiling.library()._name).exists()
+
+
+@needs_loops
+def test_libraries_that_nobody_loads_go_in_time(empty_cache):
+    (empty_cache / "kernels").mkdir()
+    old, other = empty_cache / "kernels" / "old.so", empty_cache / "kernels" / "other.so"
+    long_ago = time.time() - 2 * compiling.UNUSED
+    for path in (old, other):
+        path.touch()
+    os.utime(old, (long_ago, long_ago))
+    assert compiling.library() is not None
+    assert other.exists()
+    assert not old.exists()
+    other.unlink()
+    os.utime(kept_in(empty_cache), (long_ago, long_ago))
+    assert found_anew() is not None
+    assert kept_in(empty_cache).stat().st_mtime > long_ago, "what is loaded stays"
+
+
+def logits_while_writing(model, monkeypatch, ends_at: int = 9) -> list[torch.Tensor]:
+    """Of three prompts, each of six tokens that are put into the answers whatever the model says.
+
+    Args:
+        ends_at: the token that ends the second answer; after it there are two rows.
+    """
     found = []
 
     def drawn(logits_BV, temperature, dice):
         found.append(logits_BV)
-        return [20 + len(found), 30 + len(found), 11]
+        second = [30 + len(found) if len(found) < ends_at else 1] if len(logits_BV) == 3 else []
+        return [20 + len(found), *second, 11]
 
     monkeypatch.setattr(rollout, "_drawn", drawn)
     with torch.no_grad(), bf16_products(CPU):
         prefixes = read_prefixes(model, [PROMPT, PROMPT[:3], (*PROMPT, *PROMPT)])
     rollout.write_answers(model, prefixes, 6, 0.0, [None] * 3, end=1)
-    return torch.stack(found)
+    return found
 
 
 @needs_loops
-def test_answers_are_written_as_near_to_float32_as_without_loops(any_model, monkeypatch):
+def test_answers_are_written_as_near_to_float32_as_without_loops(model, student, monkeypatch):
     if not isinstance(bf16_products(CPU), torch.autocast):
         pytest.skip("products are float32 here")
-    any_model.requires_grad_(False)
-    with lora(any_model, 4, 8.0, 0) as student:
-        for name, weight in trained(student).items():
-            if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.05)
-        with monkeypatch.context() as exactly:
-            exactly.setattr(compute, "_is_fast", lambda _: False)
-            right = logits_while_writing(any_model, monkeypatch)
-        called, errors = count_calls(monkeypatch), {}
-        for loops in (True, False):
-            if not loops:
-                monkeypatch.setattr(fused, "library", lambda: None)
-            with cast_once(any_model, CPU), fused_blocks(any_model):
-                found = logits_while_writing(any_model, monkeypatch)
-            errors[loops] = float((found - right).abs().mean())
+    with monkeypatch.context() as exactly:
+        exactly.setattr(compute, "_is_fast", lambda _: False)
+        right = torch.cat(logits_while_writing(model, monkeypatch))
+    called, errors = count_calls(monkeypatch), {}
+    for loops in (True, False):
+        if not loops:
+            monkeypatch.setattr(fused, "library", lambda: None)
+        with cast_once(model, CPU), fused_blocks(model):
+            found = torch.cat(logits_while_writing(model, monkeypatch))
+        errors[loops] = float((found - right).abs().mean())
     assert {"few_rows", "attend_newest"} <= called
     assert 0 < errors[True] < 1.5 * errors[False]
+
+
+@needs_loops
+def test_an_answer_that_ends_early_changes_no_bit_of_the_others(model, student, monkeypatch):
+    if not isinstance(bf16_products(CPU), torch.autocast):
+        pytest.skip("products are float32 here")
+    with cast_once(model, CPU), fused_blocks(model):
+        whole = logits_while_writing(model, monkeypatch)
+        called = count_calls(monkeypatch)
+        found = logits_while_writing(model, monkeypatch, ends_at=3)
+    assert {"few_rows", "attend_newest"} <= called
+    assert [len(rows) for rows in found] == [3, 3, 3, 2, 2, 2]
+    for before, after in zip(whole[3:], found[3:], strict=True):
+        assert torch.equal(before[[0, 2]], after)

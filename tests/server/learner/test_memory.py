@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import ctypes
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from oel_server.learner import memory
 from oel_server.learner.memory import kept_memory
 
 MANY = 16 * 2**20
@@ -58,6 +61,72 @@ def test_afterwards_memory_goes_back():
         kept = resident() - before
     assert kept > 0.9 * 4 * MANY
     assert resident() - before < 0.2 * 4 * MANY
+
+
+@glibc
+def test_afterwards_blocks_of_megabytes_come_from_what_was_freed():
+    ctypes.CDLL(None).mallopt(memory._MMAP_THRESHOLD, 128 * 1024)  # as a process begins
+    with kept_memory():
+        pass
+    for _ in range(3):
+        torch.ones(MANY // 8)
+    before = faults()
+    for _ in range(3):
+        torch.ones(MANY // 8)
+    assert faults() - before < SMALL_PAGES / 8 / 10
+
+
+class Recorder:
+    """A C library that tells what was set."""
+
+    def __init__(self):
+        self.set = {}
+
+    def mallopt(self, name, value):
+        self.set[name] = value
+
+    malloc_trim = madvise = lambda *_: None
+
+
+def test_an_error_on_the_way_in_leaves_everything_as_it_was(monkeypatch):
+    def broken(libc):
+        raise MemoryError
+
+    libc = Recorder()
+    monkeypatch.setattr("ctypes.CDLL", lambda _: libc)
+    monkeypatch.setattr(memory, "_grow", broken)
+    with pytest.raises(MemoryError), kept_memory():
+        pass
+    usual = memory._USUAL_TRIM, memory._USUAL_MMAP, memory._USUAL_MMAPS
+    assert tuple(libc.set[name] for name in (-1, -3, -4)) == usual
+
+
+LIMITED = """
+import mmap, resource, sys
+from pathlib import Path
+from oel_server.learner import memory
+name = getattr(resource, sys.argv[1])
+taken = int(Path("/proc/self/statm").read_text().split()[0 if sys.argv[1] == "RLIMIT_AS" else 5])
+resource.setrlimit(name, (taken * resource.getpagesize() + 4 * 2**30,) * 2)
+memory._free_bytes = lambda: 5 * 2**30
+with memory.kept_memory():
+    assert 0 < memory._bytes_to_limit() < 2.1 * 2**30
+    mmap.mmap(-1, 3 * 2**29, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+"""
+
+
+@glibc
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_half_of_what_a_limit_leaves_is_left_to_others(limit):
+    command = [sys.executable, "-c", LIMITED, limit]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_room_counts_as_taken_there_is_none(monkeypatch):
+    assert memory._room() >= 0
+    monkeypatch.setattr(memory, "_STRICT", Path("/proc/sys/vm/overcommit_memory").read_text().strip())
+    assert memory._room() == 0
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oel_server.learner import compute
+from oel_server.learner import compute, fused
 from oel_server.learner.adapter import as_update, lora, trained
 from oel_server.learner.master import Master, load_master
 from oel_server.learner.packing import ChoiceState
@@ -88,6 +88,13 @@ def test_a_lora_counts_for_what_is_written_and_is_back_for_the_gradient(make_mas
         assert all(weight.grad is not None for weight in trained(student).values())
     assert written == answers(merged, PROMPTS, 8, 0.0, SEEDS) != plain
     assert answers(master, PROMPTS, 8, 0.0, SEEDS) == plain
+
+
+def test_in_float32_nothing_is_compiled(make_master, monkeypatch):
+    monkeypatch.setattr(fused, "library", lambda: pytest.fail("compiled for nothing"))
+    master = make_master()
+    with lora(master.model, rank=4, alpha=8, seed=0):
+        assert answers(master, PROMPTS, 3, 0.0, SEEDS)
 
 
 def test_missing_dice_are_refused(make_master):

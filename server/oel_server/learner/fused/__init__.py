@@ -23,21 +23,35 @@ from oel_server.learner.fused.operations import (
     few_rows,
     gated,
     masked_softmax_,
-    rms_norm,
+    rms_norm_to_bf16,
     rotate,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FEW", "attend_newest", "few_rows", "fused_blocks", "is_fused", "masked_softmax_", "rms_norm"]
+__all__ = [
+    "FEW",
+    "attend_newest",
+    "few_rows",
+    "fused_blocks",
+    "has_loops",
+    "masked_softmax_",
+    "rms_norm_to_bf16",
+    "suit_few_rows",
+]
 
 _ROTATION = "apply_rotary_pos_emb"
 
 
-def is_fused(*tensors: Tensor) -> bool:
-    """Whether the loops take these: on the CPU, and compiled."""
+def has_loops(*tensors: Tensor) -> bool:
+    """Whether there are loops for these: on the CPU, and compiled. To be asked last, as it may compile them."""
     return all(x.device.type == "cpu" for x in tensors) and library() is not None
+
+
+def suit_few_rows(*weights: Tensor) -> bool:
+    """Whether `few_rows` takes these weights."""
+    return all(x.dtype == torch.bfloat16 and x.is_contiguous() for x in weights) and has_loops(*weights)
 
 
 @contextmanager
@@ -66,7 +80,7 @@ def _is_silu(mlp: Any) -> bool:
 def _gating(mlp: Any) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         gate, up = mlp.gate_proj(x), mlp.up_proj(x)
-        if gate.dtype == up.dtype == torch.bfloat16 and is_fused(gate):
+        if gate.dtype == up.dtype == torch.bfloat16 and has_loops(gate):
             found: Tensor = mlp.down_proj(gated(gate, up))
         else:
             found = mlp.down_proj(mlp.act_fn(gate) * up)
@@ -80,7 +94,9 @@ def _rotation(plain: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tupl
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
     ) -> tuple[Tensor, Tensor]:
         fits = q.dtype == k.dtype == torch.bfloat16 and cos.dtype == sin.dtype == torch.float32
-        if not (fits and unsqueeze_dim == 1 and cos.dim() == 3 and is_fused(q, cos)):
+        # Some models turn a part of each head only.
+        whole = unsqueeze_dim == 1 and cos.dim() == 3 and cos.shape[-1] == q.shape[-1] == k.shape[-1]
+        if not (fits and whole and has_loops(q, cos)):
             return plain(q, k, cos, sin, unsqueeze_dim)
         # Keys stay float32: they get smaller yet, before they are rounded.
         return rotate(q, cos, sin, torch.bfloat16), rotate(k, cos, sin, torch.float32)

@@ -13,16 +13,18 @@ static inline float wide(bf16 x) {
   return one.value;
 }
 
-/* To nearest, ties to even. What is no number stays none. */
+/* To nearest, ties to even. What is no number stays none: rounded up, some of those would be zeros. */
 static inline bf16 narrow(float x) {
   union { float value; uint32_t bits; } one = {x};
-  return (bf16)((one.bits + 0x7fff + ((one.bits >> 16) & 1)) >> 16);
+  return x == x ? (bf16)((one.bits + 0x7fff + ((one.bits >> 16) & 1)) >> 16) : 0x7fc0;
 }
 
-/* Relative error below 2e-7; 0 below -87, where a float32 nearly ends; inf or nan where x is. */
+/* Relative error below 2e-7; 0 below -87 and e^88 above 88, where a float32 nearly ends; nan where x is. */
 static inline float exponential(float x) {
   float y = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-  float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
+  /* So large a number ends in the integer that is nearest; unsigned, as of a nan it is anything. */
+  union { float value; uint32_t bits; } whole = {y * 1.44269504f + 12582912.0f}, scale;
+  float n = whole.value - 12582912.0f;
   float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.98756915e-4f;
   p = p * r + 1.39819995e-3f;
@@ -31,8 +33,7 @@ static inline float exponential(float x) {
   p = p * r + 1.66666655e-1f;
   p = p * r + 5.00000012e-1f;
   p = p * r * r + r + 1.0f;
-  union { float value; int32_t bits; } scale;
-  scale.bits = ((int32_t)n + 127) << 23;
+  scale.bits = (whole.bits + 127) << 23;
   float found = p * scale.value;
   return x < -87.0f ? 0.0f : found;
 }
