@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -53,14 +55,20 @@ class Screened:
     favourite: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Yardstick:
     """What players are held against: the current release with the lessons at hand, in the same states and talks."""
 
     current: LanguageModel
+    """Not to be closed before the last player is measured."""
     knowledge: Knowledge
     states: Sequence[PracticePrompt]
     talks: Sequence[PracticeTalk]
+
+    @cached_property
+    def teacher(self) -> list[Probabilities]:
+        """What the current release does in each state when it is told. Of talks it would be megabytes each."""
+        return choices(self.current, self.states, self.knowledge)
 
     @property
     def origins(self) -> list[str]:
@@ -69,9 +77,9 @@ class Yardstick:
 
     def measure(self, model: LanguageModel) -> Measured:
         """Ask it in every state and talk."""
-        teacher, played = choices(self.current, self.states, self.knowledge), choices(model, self.states)
-        kls = reverse_kls(played, teacher) + talk_kls(model, self.current, self.talks, self.knowledge)
-        likely = [p[np.argmax(t)] for p, t in zip(played, teacher, strict=True)]
+        played = choices(model, self.states)
+        kls = reverse_kls(played, self.teacher) + talk_kls(model, self.current, self.talks, self.knowledge)
+        likely = [p[np.argmax(t)] for p, t in zip(played, self.teacher, strict=True)]
         return Measured(tuple(kls), float(np.mean(likely)) if likely else None)
 
 
@@ -131,11 +139,17 @@ def reverse_kls(student: Sequence[Probabilities], teacher: Sequence[Probabilitie
 
 
 def screen(
-    candidates: Sequence[Candidate], yardstick: Yardstick, load: Callable[[Candidate], LanguageModel]
+    candidates: Sequence[Candidate],
+    yardstick: Yardstick,
+    opened: Callable[[Candidate], AbstractContextManager[LanguageModel]],
 ) -> list[Screened]:
-    """Hold every candidate's own file against the same yardstick; `load` opens it."""
-    measured = ((c, yardstick.measure(load(c))) for c in candidates)
-    return [Screened(c, m.kl, m.favourite) for c, m in measured]
+    """Hold every candidate's own file against the same yardstick, one after the other in memory."""
+    found = []
+    for candidate in candidates:
+        with opened(candidate) as model:
+            measured = yardstick.measure(model)
+        found.append(Screened(candidate, measured.kl, measured.favourite))
+    return found
 
 
 def survival(before: float | None, after: float | None, exact_gain: float | None) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from oel_server import releases
@@ -45,15 +47,18 @@ def screen(round: Context) -> Json:
         yardstick = screening.yardstick(current, round.practice(), round.knowledge(), round.config.seed)
         before = yardstick.measure(current)
         advance()
-        exact = yardstick.measure(round.load_exact(update_of(round))).favourite
+        with round.load_exact(update_of(round)) as unrounded:
+            exact = yardstick.measure(unrounded).favourite
         advance()
         exact_gain = None if before.favourite is None or exact is None else exact - before.favourite
 
-        def load(candidate: Candidate) -> RunningModel:
+        @contextmanager
+        def opened(candidate: Candidate) -> Iterator[RunningModel]:
+            with round.load(candidate) as model:
+                yield model
             advance()
-            return round.load(candidate)
 
-        screened = screening.screen(candidates, yardstick, load)
+        screened = screening.screen(candidates, yardstick, opened)
     own = main_type(read_header(round.current_files[0]))
     base = main_type(read_header(round.base))
 
