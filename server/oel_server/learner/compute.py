@@ -79,7 +79,7 @@ def on_device(
     try:
         on_cpu = device.type == "cpu"
         with (
-            # First: cast weights lie in its huge pages too, from which answers are written in half of the time.
+            # First: cast weights lie in its huge pages too, out of which answers are written nearly twice as fast.
             kept_memory() if on_cpu else nullcontext(),
             cast_once(model, device),
             fused_blocks(model) if on_cpu else nullcontext(),
