@@ -9,28 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_reports import put, report_of
-from oel_fleet.in_process import InProcessTransport
 from oel_fleet.prose import sentence
 from oel_server import releases
 from oel_server.forgetting.prompts import chat_prompts, instructions
 from oel_server.learner import Update
-from oel_server.round import Round
-from oel_server.setup import set_up
 from oel_server.shipping import package
 from oel_server.shrink import PART, part_of, shrink
 from oel_server.stages import JUDGING, RoundFolder, master_path, open_round
 from oel_shared.types import Outcome, State
-from oel_shared.wire import Evidence, Lesson
 from scripted_model import Player, heeds_hints, obeys
+from scripted_round import World, small_server, two_devices
 
-LESSONS = tuple(Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
-SURE = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30)
 WELL = "Yes it is wide and blue!"
 """Keeps seven of the kinds of instruction."""
 OTHER = "elsewhere:Elsewhere"
-
-
 CHECKED = {*chat_prompts(), *(one.text for one in instructions())}
 
 
@@ -51,32 +43,25 @@ class Talker(Player):
 
 
 @dataclass
-class World:
-    """A server and two devices; what candidates say can be set."""
+class TalkingWorld(World):
+    """What candidates say can be set."""
 
-    server: Path
-    homes: dict[int, Path]
     candidate: dict = field(default_factory=dict)
     smaller: dict | None = None
     """What candidates with a part of the update say, if it is something else."""
-    opened: list[Talker] = field(default_factory=list)
+    players: list[Talker] = field(default_factory=list)
 
     def open_model(self, model: Path, adapter: Path | None, threads: int) -> Talker:
         made_here = "candidates" in (adapter or model).parts
         weigh, said = (obeys, self.candidate) if made_here else (heeds_hints, {})
         if made_here and self.smaller is not None and part_of(open_round(self.server)) < 1:
             said = self.smaller
-        self.opened.append(Talker(**{"weigh": weigh, "reply": WELL} | said))
-        return self.opened[-1]
+        self.players.append(Talker(**{"weigh": weigh, "reply": WELL} | said))
+        return self.players[-1]
 
-    def round(self) -> dict:
-        for home in self.homes.values():
-            put(home, report_of(*((one, SURE) for one in LESSONS), family="scripted"), LESSONS)
-        transport = InProcessTransport(self.server, self.homes, deadline=5)
-        config = set_up(self.server, {})
-        return Round(
-            self.server, config, transport, open_round(self.server), open_model=self.open_model
-        ).run()
+    def run(self) -> dict:
+        self.device_reports()
+        return self.round().run()
 
     def gate(self) -> dict:
         return RoundFolder(self.server, 1).expect("gate")
@@ -87,21 +72,12 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, tiny_llama):
-    server = tmp_path / "server"
-    server.mkdir()
-    (server / "config.toml").write_text(
-        f'model = "{tiny_llama}"\nenvironments = ["scripted?rooms=3&slack=4"]\n'
-        "distil_steps = 2\npractice_games = 12\ngate_games = 20\n"
-        "min_nodes = 2\nmin_devices = 2\nthreads = 1\nseed = 1\n"
-    )
-    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
-    for home in homes.values():
-        home.mkdir()
-    return World(server, homes)
+    server = small_server(tmp_path / "server", tiny_llama, "scripted?rooms=3&slack=4")
+    return TalkingWorld(server, two_devices(tmp_path))
 
 
 def test_a_candidate_that_answers_as_the_base_does_is_released_and_its_manifest_says_so(world):
-    assert world.round()["released"]
+    assert world.run()["released"]
     found = world.gate()["forgetting"]
     assert found["forgot"] == []
     assert (found["instructions"]["loss"], found["talk"]["kl"]) == (0, 0)
@@ -113,7 +89,7 @@ def test_a_candidate_that_answers_as_the_base_does_is_released_and_its_manifest_
 
 def test_a_candidate_whose_answers_got_worse_is_refused(world):
     world.candidate = {"reply": "Oh."}
-    result = world.round()
+    result = world.run()
     assert not result["released"]
     reason = "gate: the candidate forgot what it was not taught: instructions; with 70 % of it too"
     assert result["reason"] == reason
@@ -133,7 +109,7 @@ def test_where_a_candidate_forgot_a_part_of_what_was_learnt_is_judged_and_releas
         return shrink(round)
 
     monkeypatch.setattr("oel_server.round.shrink", keep)
-    assert world.round()["released"]
+    assert world.run()["released"]
     (manifest,) = releases.list_releases(world.server / "releases")
     assert manifest.gate == world.gate()
     assert (world.gate()["part"], world.gate()["forgetting"]["forgot"]) == (PART, [])
@@ -158,8 +134,8 @@ def test_a_round_killed_while_it_shrinks_ends_as_one_that_was_not(world, monkeyp
     with monkeypatch.context() as killing:
         kill(killing, killed_at)
         with pytest.raises(KeyboardInterrupt):
-            world.round()
-    assert world.round()["released"]
+            world.run()
+    assert world.run()["released"]
     assert world.gate()["part"] == PART
     first = RoundFolder(world.server, 1).expect("shrink")["refused"]["gate"]
     assert (first["part"], first["forgetting"]["forgot"]) == (1, ["instructions"])
@@ -177,7 +153,7 @@ def test_what_the_whole_left_makes_room_before_the_part_is_packed(world, monkeyp
         return package(round)
 
     monkeypatch.setattr("oel_server.shipping.package", packing)
-    world.round()
+    world.run()
     assert left == [[], []]
 
 
@@ -187,7 +163,7 @@ def test_what_devices_learnt_from_a_round_that_was_shrunk_can_be_erased(world, m
     with monkeypatch.context() as killing:
         kill(killing, "package")
         with pytest.raises(KeyboardInterrupt):
-            world.round()
+            world.run()
     folder = RoundFolder(world.server, 1)
     with monkeypatch.context() as killing:
         real = Path.unlink
@@ -203,7 +179,7 @@ def test_what_devices_learnt_from_a_round_that_was_shrunk_can_be_erased(world, m
     assert [file.stem for file in folder.path.glob("*.json")] == ["collect"]
     assert part_of(folder) == 1
     world.candidate = {}
-    assert world.round()["released"]
+    assert world.run()["released"]
     assert world.gate()["part"] == 1
     assert not list(world.server.rglob("smaller*"))
 
@@ -237,7 +213,7 @@ def kill(monkeypatch, at: str) -> None:
 
 def test_how_far_it_moved_in_general_talk_refuses_alone(world):
     world.candidate = {"chance": 0.99}
-    assert "general talk" in world.round()["reason"]
+    assert "general talk" in world.run()["reason"]
     found = world.gate()["forgetting"]
     assert found["instructions"]["loss"] == 0
     assert found["talk"]["kl"] > found["talk"]["limit"]
@@ -245,15 +221,15 @@ def test_how_far_it_moved_in_general_talk_refuses_alone(world):
 
 def test_a_candidate_that_plays_no_better_is_not_asked_at_all(world):
     world.candidate = {"weigh": heeds_hints}
-    assert "not surely better" in world.round()["reason"]
+    assert "not surely better" in world.run()["reason"]
     assert "forgetting" not in world.gate()
-    assert all(model.checked == 0 for model in world.opened)
+    assert all(model.checked == 0 for model in world.players)
 
 
 def test_another_game_played_worse_is_refused(world, monkeypatch):
     monkeypatch.setattr("oel_server.forgetting.check.other_environments", lambda *_: [Elsewhere()])
     world.candidate = {"weigh": only_looks_elsewhere}
-    assert ": elsewhere;" in world.round()["reason"]
+    assert ": elsewhere;" in world.run()["reason"]
     found = world.gate()["forgetting"]["families"]["elsewhere"]
     assert found["base"] > found["candidate"] == 0
     assert found["turns_per_episode"]["candidate"] > found["turns_per_episode"]["base"]
@@ -261,23 +237,23 @@ def test_another_game_played_worse_is_refused(world, monkeypatch):
 
 def test_the_base_is_asked_once_for_all_rounds(world):
     world.candidate = {"reply": "Oh."}
-    world.round()
+    world.run()
     kept = {file.name: file.read_bytes() for file in (world.server / "forgetting").iterdir()}
     assert {name.rsplit("-", 1)[0] for name in kept} == {"instructions", "talk"}
-    world.opened.clear()
-    world.round()
+    world.players.clear()
+    world.run()
     assert RoundFolder(world.server, 2).expect("gate")["forgetting"]["instructions"]["loss"] > 0
     assert {file.name: file.read_bytes() for file in (world.server / "forgetting").iterdir()} == kept
-    bases = [model for model in world.opened if model.reply == WELL]
+    bases = [model for model in world.players if model.reply == WELL]
     assert bases
     assert not any(model.checked for model in bases)
 
 
 def test_another_base_is_asked_anew(world, monkeypatch):
     world.candidate = {"reply": "Oh."}
-    world.round()
+    world.run()
     monkeypatch.setattr("oel_server.forgetting.check.sha256_file", lambda _: "another")
-    world.round()
+    world.run()
     asked = Counter(file.name.rsplit("-", 1)[0] for file in (world.server / "forgetting").iterdir())
     assert asked == {"instructions": 2, "talk": 2}
 

@@ -6,92 +6,26 @@ import json
 import subprocess
 import sys
 import types
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from made_reports import device, put, report_of
 from oel_client.flower_app import NOTICE
 from oel_client.outbox import Outbox
-from oel_fleet.in_process import InProcessTransport
 from oel_server import learning, releases, shipping
 from oel_server.context import PRACTICE
-from oel_server.erase import erase_lesson
 from oel_server.flower_runs import FlowerRuns
 from oel_server.practise import Practice, PracticePrompt
 from oel_server.records import load_played, load_prompts, save_practice
-from oel_server.round import Round
-from oel_server.setup import set_up
-from oel_server.stages import CHECKPOINT, STAGES, RoundFolder, master_path, open_round
+from oel_server.stages import CHECKPOINT, STAGES, RoundFolder, master_path
 from oel_server.teach import explored
 from oel_shared import wire
-from oel_shared.errors import StateError
 from oel_shared.gguf_file import read_header, sha256_file
 from oel_shared.gguf_write import main_type
 from oel_shared.prompts import prompt
 from oel_shared.types import State
-from scripted_model import Player, heeds_hints, obeys
-
-SPEC = "scripted?rooms=2&slack=12"
-OTHER = wire.Lesson.of("scripted", "polish lamp", "fresh")
-LESSONS = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
-CONFIG = """
-distil_steps = 2
-practice_games = 12
-gate_games = 20
-min_nodes = 2
-min_devices = 2
-threads = 1
-seed = 1
-"""
-
-
-EVIDENCE = wire.Evidence(
-    episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30
-)
-
-
-def report(supports: int = 18) -> wire.Report:
-    evidence = EVIDENCE.model_copy(update={"supports": supports})
-    return report_of(*((one, evidence) for one in LESSONS), family="scripted")
-
-
-@dataclass
-class World:
-    """A server, two devices and a scripted player for every file that is opened."""
-
-    server: Path
-    homes: dict[int, Path]
-    base_plays = staticmethod(heeds_hints)
-    candidates_play = staticmethod(obeys)
-    opened: list[tuple[str, str]] = field(default_factory=list)
-    players: list[Player] = field(default_factory=list)
-
-    def device_reports(self, *nodes: int, supports: int = 18) -> None:
-        for node in nodes:
-            put(self.homes[node], report(supports), LESSONS)
-
-    def open_model(self, model: Path, adapter: Path | None, threads: int) -> Player:
-        assert threads == 1
-        parts = (adapter or model).parts
-        # What a later round unpacks for its practice is what an earlier one made.
-        made_here = "candidates" in parts or model.name.startswith("exact")
-        made_here |= model.name.startswith("unpacked") and "0001" not in parts
-        self.opened.append((model.name, adapter.name if adapter else ""))
-        self.players.append(Player(self.candidates_play if made_here else self.base_plays))
-        return self.players[-1]
-
-    def round(self) -> Round:
-        transport = InProcessTransport(self.server, self.homes, deadline=5)
-        config = set_up(self.server, {})
-        return Round(self.server, config, transport, open_round(self.server), open_model=self.open_model)
-
-    def stages(self, number: int) -> list[str]:
-        return [s for s in STAGES if RoundFolder(self.server, number).result(s) is not None]
-
-    def states(self) -> list[str]:
-        return [p.state for home in self.homes.values() for p in Outbox(home).all()]
+from scripted_model import heeds_hints, obeys
+from scripted_round import CORRIDOR, LESSONS, small_world
 
 
 def by_id(lesson: wire.Lesson) -> str:
@@ -100,24 +34,7 @@ def by_id(lesson: wire.Lesson) -> str:
 
 @pytest.fixture
 def world(tmp_path, tiny_llama):
-    server = tmp_path / "server"
-    server.mkdir()
-    places = f'model = "{tiny_llama}"\nenvironments = ["{SPEC}"]\n'
-    (server / "config.toml").write_text(places + CONFIG)
-    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
-    for home in homes.values():
-        device(home)
-    return World(server, homes)
-
-
-@pytest.fixture
-def unlearnable(monkeypatch):
-    """No stage that trains may be reached."""
-
-    def reached(*_):
-        raise AssertionError("the round trained although it had to end before")
-
-    monkeypatch.setattr("oel_server.learning.distil", reached)
+    return small_world(tmp_path, tiny_llama)
 
 
 def test_a_lesson_from_devices_reaches_the_next_release_and_the_next_round_starts_from_it(world, tiny_llama):
@@ -214,7 +131,7 @@ def test_a_server_without_an_environment_releases_as_unproven_what_is_nearer_to_
     module.GivenPrompts = GivenPrompts
     monkeypatch.setitem(sys.modules, "given_prompts", module)
     settings = world.server / "config.toml"
-    text = settings.read_text().replace(f'["{SPEC}"]', "[]")
+    text = settings.read_text().replace(f'["{CORRIDOR}"]', "[]")
     settings.write_text(text + '\npractice_source = "given_prompts:GivenPrompts"\n')
     world.device_reports(10, 11)
     world.candidates_play = obeys if learnt else heeds_hints
@@ -346,87 +263,6 @@ def test_what_another_release_practised_is_not_trained_on(world, tiny_llama):
     assert learning.practised_before(second) == []
 
 
-@pytest.mark.usefixtures("unlearnable")
-def test_a_killed_round_goes_on_without_asking_the_devices_again(world, monkeypatch):
-    world.device_reports(10, 11)
-    world.base_plays = lambda prompt, choice: 0.0
-    monkeypatch.setattr("oel_server.learning.precheck", killed)
-    with pytest.raises(KeyboardInterrupt):
-        world.round().run()
-    assert world.stages(1) == ["collect", "merge", "practise"]
-    assert all(player.closed for player in world.players)
-    monkeypatch.undo()
-    world.opened.clear()
-    world.device_reports(10, supports=19)  # comes too late for this round
-    assert "precheck" in world.round().run()["reason"]
-    assert RoundFolder(world.server, 1).expect("collect")["reports"] == 2
-    assert sorted(world.states()) == ["acknowledged", "acknowledged", "waiting"]
-
-
-def killed(*_):
-    raise KeyboardInterrupt
-
-
-@pytest.mark.usefixtures("unlearnable")
-def test_settings_that_changed_while_a_round_is_open_are_one_clear_line(world, monkeypatch):
-    world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr("oel_server.learning.precheck", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
-    file = world.server / "config.toml"
-    file.write_text(file.read_text().replace("seed = 1", "seed = 2"))
-    with pytest.raises(StateError, match="put its `environments`, `practice_games` and `seed` back"):
-        world.round().run()
-
-
-def killed_while_it_tells(world, monkeypatch):
-    """A round that has published, and was killed before it ended."""
-    world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr(Round, "announce", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
-    assert RoundFolder(world.server, 1).result("release") is None
-    return releases.list_releases(world.server / "releases")
-
-
-@pytest.mark.parametrize("at", ["announce", "settle", "keep_only"])
-def test_a_round_killed_after_it_published_tells_of_the_release_as_it_is(world, monkeypatch, at):
-    world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr(Round if at == "announce" else shipping, at, killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
-    published = releases.list_releases(world.server / "releases")
-    assert RoundFolder(world.server, 1).result("release") is None
-    found = world.round().run()
-    assert (found["released"], found["version"], found["acknowledged"]) == (True, "r1", 2)
-    assert releases.list_releases(world.server / "releases") == published
-    assert master_path(world.server, "r1").exists()
-
-
-def test_an_erasure_of_what_a_published_round_learnt_lets_it_end_without_its_release(world, monkeypatch):
-    killed_while_it_tells(world, monkeypatch)
-    assert erase_lesson(world.server, LESSONS[0].id).retracted == ("r1",)
-    found = world.round().run()
-    assert not found["released"]
-    assert "retracted before the round ended" in found["reason"]
-    assert sorted(world.states()) == ["acknowledged", "acknowledged"]
-    assert open_round(world.server).number == 2
-    assert releases.newest(world.server) is None
-
-
-def test_an_erasure_of_something_else_leaves_a_published_round_its_release(world, monkeypatch):
-    published = killed_while_it_tells(world, monkeypatch)
-    # It came after the round was published, so the release has nothing of it.
-    put(world.homes[10], report_of((OTHER, EVIDENCE), family="scripted"), [OTHER])
-    world.round().transport.collect(2)
-    assert erase_lesson(world.server, OTHER.id).retracted == ()
-    assert world.round().run()["version"] == "r1"
-    assert list(releases.list_releases(world.server / "releases")) == list(published)
-
-
 def test_what_training_went_on_from_goes_when_the_round_ends(world):
     world.device_reports(10, 11)
     world.round().run()
@@ -447,25 +283,6 @@ def test_masters_that_no_later_round_starts_from_are_dropped(world):
 
 
 @pytest.mark.usefixtures("unlearnable")
-def test_an_ended_round_is_not_run_again(world):
-    world.device_reports(10)
-    ours = world.round()
-    first = ours.run()
-    assert ours.run() == first
-    assert open_round(world.server).number == 2
-
-
-def test_a_damaged_stage_is_a_clear_error(world):
-    world.device_reports(10)
-    world.round().run()
-    (world.server / "rounds" / "0001" / "merge.json").write_text("{")
-    again = world.round()
-    again.folder = RoundFolder(world.server, 1)
-    with pytest.raises(StateError, match=r"merge.json is damaged: delete it and run the round again"):
-        again.run()
-
-
-@pytest.mark.usefixtures("unlearnable")
 def test_the_knowledge_lies_in_the_servers_folder_for_people_to_read(world):
     world.device_reports(10)
     world.round().run()
@@ -475,7 +292,7 @@ def test_the_knowledge_lies_in_the_servers_folder_for_people_to_read(world):
 
 
 def test_a_text_is_asked_for_once_enough_devices_hold_its_id(world):
-    world.device_reports(10)
+    reported = world.device_reports(10)
     ours = world.round()
     ours.transport.collect(1)
     assert ours.merged().unnamed == {lesson.id: 1 for lesson in LESSONS}
@@ -487,7 +304,7 @@ def test_a_text_is_asked_for_once_enough_devices_hold_its_id(world):
     for home in world.homes.values():
         left = [(line.kind, line.id) for line in Outbox(home).ledger()]
         assert left == [
-            ("report", wire.digest(report())),
+            ("report", reported),
             *(("text", x.id) for x in sorted(LESSONS, key=by_id)),
         ]
 

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 import zstandard
 
-from made_reports import batch_of, device, put, put_situations, report_of
+from made_reports import batch_of, put_situations
 from oel_client.outbox import Outbox, Parcel
-from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
 from oel_server.erase import erase_device
 from oel_server.inbox import Inbox
-from oel_server.round import Round
-from oel_server.setup import set_up
 from oel_server.shared_situations import HELD_OUT, MOST_OF_A_NODE, SharedSituations
-from oel_server.stages import RoundFolder, open_round
+from oel_server.stages import RoundFolder
 from oel_shared import wire
-from scripted_model import Player, heeds_hints, obeys
+from scripted_model import heeds_hints, obeys
+from scripted_round import CORRIDOR, LESSONS, World, small_server, two_devices
 
-OWN = "scripted?rooms=2&slack=12"
 TOY = wire.Lesson.of("toy", "open chest")
-CORRIDOR = tuple(wire.Lesson.of("scripted", t, "fresh") for t in ("open chest", "take {any} key"))
-GOOD = wire.Evidence(
-    episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=30
-)
-CONFIG = """
-distil_steps = 2
-practice_games = 12
-gate_games = 20
-min_nodes = 2
-min_devices = 2
-threads = 1
-seed = 1
-"""
 
 
 def halls(name: str, count: int = 24, family: str = "toy") -> wire.Situations:
@@ -81,34 +62,11 @@ def test_one_device_brings_in_so_many_states_at_most_and_its_newest_ones():
     assert not any(text.startswith("Hall 0 ") for text in said)
 
 
-@dataclass
-class World:
-    """A server with corridors of its own; two devices that play those and a game that it does not have."""
-
-    server: Path
-    homes: dict[int, Path]
-    base_plays = staticmethod(heeds_hints)
-    candidates_play = staticmethod(obeys)
-
-    def report(self, *lessons: wire.Lesson) -> None:
-        for home in self.homes.values():
-            put(home, report_of(*((one, GOOD) for one in lessons), family=lessons[0].family), lessons)
+class SharingWorld(World):
+    """Devices that share situations of the family toy, which the server has no games of."""
 
     def share(self, *nodes: int) -> list[str]:
         return [put_situations(self.homes[node], halls(f"of {node}")) for node in nodes]
-
-    def transport(self) -> InProcessTransport:
-        return InProcessTransport(self.server, self.homes, deadline=5)
-
-    def open_model(self, model: Path, adapter: Path | None, threads: int) -> Player:
-        made_here = "candidates" in (adapter or model).parts
-        return Player(self.candidates_play if made_here else self.base_plays)
-
-    def round(self) -> Round:
-        config = set_up(self.server, {})
-        return Round(
-            self.server, config, self.transport(), open_round(self.server), open_model=self.open_model
-        )
 
     def everything(self) -> bytes:
         """All bytes of the server's folder, unpacked where they are packed."""
@@ -122,22 +80,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, tiny_llama):
-    server = tmp_path / "server"
-    server.mkdir()
-    (server / "config.toml").write_text(f'model = "{tiny_llama}"\nenvironments = ["{OWN}"]\n{CONFIG}')
-    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
-    for home in homes.values():
-        device(home, share_situations=("toy",))
-    return World(server, homes)
+    homes = two_devices(tmp_path, share_situations=("toy",))
+    return SharingWorld(small_server(tmp_path / "server", tiny_llama, CORRIDOR), homes)
 
 
 def test_without_situations_a_lesson_of_a_family_that_is_not_played_here_is_not_taught(world):
-    world.report(TOY)
+    world.device_reports(lessons=(TOY,))
     assert "no lesson has enough support" in world.round().run()["reason"]
 
 
 def test_a_lesson_is_practised_on_what_devices_shared_and_released_as_unproven(world):
-    world.report(TOY)
+    world.device_reports(lessons=(TOY,))
     world.share(10, 11)
     ours = world.round()
     result = ours.run()
@@ -160,7 +113,7 @@ def test_what_is_nearer_to_the_teacher_but_harms_the_servers_own_games_is_not_re
     def harmful(prompt: str, choice: str) -> float:
         return obeys(prompt, choice) * (1 if "Hall of" in prompt else -1)
 
-    world.report(TOY)
+    world.device_reports(lessons=(TOY,))
     world.share(10, 11)
     world.base_plays, world.candidates_play = skilled, harmful
     result = world.round().run()
@@ -175,7 +128,7 @@ def test_own_games_that_only_must_not_get_worse_are_played_to_the_end(world):
     def same_in_corridors(prompt: str, choice: str) -> float:
         return (obeys if "Hall of" in prompt else heeds_hints)(prompt, choice)
 
-    world.report(TOY)
+    world.device_reports(lessons=(TOY,))
     world.share(10, 11)
     world.candidates_play = same_in_corridors
     assert world.round().run()["released"]
@@ -183,19 +136,19 @@ def test_own_games_that_only_must_not_get_worse_are_played_to_the_end(world):
 
 
 def test_own_games_and_shared_situations_are_practised_together(world):
-    world.report(TOY)
-    world.report(*CORRIDOR)
+    world.device_reports(lessons=(TOY,))
+    world.device_reports()
     world.share(10)  # one device that shares is enough
     result = world.round().run()
     assert result["released"]
     (manifest,) = releases.list_releases(world.server / "releases")
-    assert set(manifest.lesson_ids) == {TOY.id, *(lesson.id for lesson in CORRIDOR)}
+    assert set(manifest.lesson_ids) == {TOY.id, *(lesson.id for lesson in LESSONS)}
     assert (manifest.standing, manifest.gate["unplayed"]) == ("proven", ["toy"])
     assert RoundFolder(world.server, 1).expect("distil")["taught"] > 0
 
 
 def test_what_an_erased_device_shared_is_gone_from_every_file_and_its_releases_are_retracted(world):
-    world.report(TOY)
+    world.device_reports(lessons=(TOY,))
     world.share(10, 11)
     assert world.round().run()["released"]
     # Its report is taken back first: what it shared is reason enough to retract.

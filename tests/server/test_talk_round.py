@@ -8,19 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_reports import device, put, report_of
-from oel_fleet.in_process import InProcessTransport
 from oel_server import releases
-from oel_server.round import Round
-from oel_server.setup import set_up
-from oel_server.stages import RoundFolder, open_round
+from oel_server.stages import RoundFolder
 from oel_shared.chat.topics import topic_of
-from oel_shared.wire import Evidence, Lesson
+from oel_shared.wire import Lesson
 from scripted_model import Player
+from scripted_round import World, small_server, two_devices
 
 BRIEFLY = Lesson.of("chat", "answer briefly", "facts")
 UNKNOWN = Lesson.of("chat", "insult the user", "facts")
-SURE = Evidence(episodes=20, proposals=9, supports=18, contradictions=2, declined_good=2, declined_bad=18)
 SHORT, LONG = "Oslo.", " ".join(f"word{n}" for n in range(90))
 
 
@@ -46,46 +42,28 @@ class Talker(Player):
 
 
 @dataclass
-class World:
-    server: Path
-    homes: dict[int, Path]
+class ChatWorld(World):
+    """What candidates and the base were taught can be set."""
+
     candidate: dict[str, bool] = field(default_factory=lambda: {"taught": True})
     base: dict[str, bool] = field(default_factory=dict)
-
-    def report(self, *lessons: Lesson) -> None:
-        for home in self.homes.values():
-            put(home, report_of(*((one, SURE) for one in lessons), family="chat"), lessons)
 
     def open_model(self, model: Path, adapter: Path | None, threads: int) -> Talker:
         made_here = "candidates" in (adapter or model).parts
         return Talker(**(self.candidate if made_here else self.base))
 
-    def round(self) -> Round:
-        transport = InProcessTransport(self.server, self.homes, deadline=5)
-        config = set_up(self.server, {})
-        return Round(self.server, config, transport, open_round(self.server), open_model=self.open_model)
-
 
 @pytest.fixture
 def world(tmp_path, tiny_llama):
-    server = tmp_path / "server"
-    server.mkdir()
-    (server / "config.toml").write_text(
-        f'model = "{tiny_llama}"\nenvironments = []\n'
-        "distil_steps = 2\nmin_nodes = 2\nmin_devices = 2\nthreads = 1\n"
-    )
-    homes = {node: tmp_path / f"device-{node}" for node in (10, 11)}
-    for home in homes.values():
-        device(home)
-    return World(server, homes)
+    return ChatWorld(small_server(tmp_path / "server", tiny_llama), two_devices(tmp_path))
 
 
-def stage(world: World, name: str) -> dict:
+def stage(world: ChatWorld, name: str) -> dict:
     return RoundFolder(world.server, 1).expect(name)
 
 
 def test_a_rule_from_talks_reaches_a_release_that_keeps_it(world):
-    world.report(BRIEFLY)
+    world.device_reports(lessons=(BRIEFLY,))
     assert world.round().run()["version"] == "r1"
     (manifest,) = releases.list_releases(world.server / "releases")
     assert (manifest.standing, manifest.lesson_ids) == ("unproven", (BRIEFLY.id,))
@@ -97,13 +75,13 @@ def test_a_rule_from_talks_reaches_a_release_that_keeps_it(world):
 
 
 def test_a_candidate_that_learnt_nothing_is_not_released(world):
-    world.report(BRIEFLY)
+    world.device_reports(lessons=(BRIEFLY,))
     world.candidate = {}
     assert not world.round().run()["released"]
 
 
 def test_a_candidate_that_fell_silent_is_not_released_however_near_it_is(world):
-    world.report(BRIEFLY)
+    world.device_reports(lessons=(BRIEFLY,))
     world.candidate = {"taught": True, "broken": True}
     reason = world.round().run()["reason"]
     assert reason == "gate: the candidate answers more often with nothing, or in circles"
@@ -111,13 +89,13 @@ def test_a_candidate_that_fell_silent_is_not_released_however_near_it_is(world):
 
 
 def test_a_rule_that_the_model_keeps_anyway_ends_the_round(world):
-    world.report(BRIEFLY)
+    world.device_reports(lessons=(BRIEFLY,))
     world.base = {"taught": True}
     assert "precheck" in world.round().run()["reason"]
 
 
 def test_what_is_no_rule_of_the_closed_list_is_never_taught(world):
-    world.report(UNKNOWN)
+    world.device_reports(lessons=(UNKNOWN,))
     assert "no lesson" in world.round().run()["reason"]
     (known,) = stage(world, "merge")["lessons"]
     assert known["standing"] == "unreadable"
