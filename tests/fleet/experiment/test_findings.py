@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from oel_fleet.experiment.findings import as_json, beside, found_by, read_findings, together
+from oel_fleet.experiment.findings import as_json, beside, found_by, read_findings, round_facts, together
 from oel_fleet.experiment.table import results as tabulated
 from oel_shared.errors import StateError
 from tiny_experiment import TINY, other_seed, results
@@ -67,3 +68,24 @@ def test_what_holds_no_findings_is_refused_in_one_line(tmp_path):
     (tmp_path / "other.json").write_text('{"plays": [{}]}')
     with pytest.raises(StateError, match="'rows' is missing or wrong"):
         read_findings(tmp_path / "other.json")
+
+
+def test_where_a_part_was_judged_again_gap_and_gain_are_of_all_that_was_learnt(done, tmp_path):
+    """And what was told of the part is named so: a gap of the whole beside a gain of the part would mislead."""
+    ours = replace(done, folder=shutil.copytree(done.folder, tmp_path / done.folder.name))
+    (cell,) = (c for c in ours.cells if c.kind == "round" and c.name == "opcd")
+    whole = round_facts(ours, cell)
+    assert (whole["part"], whole["part_gains"], whole["part_forgetting"]) == (1, {}, None)
+
+    folder = ours.chain(cell.name, cell.seed).round(cell.round).folder
+    gate, forgot = folder.expect("gate"), {"forgot": ["instructions"]}
+    less = {"scripted": {**gate["families"]["scripted"], "difference": 0.0125}}
+    refused = {"part": 0.7, "refused": {"gate": gate | {"forgetting": forgot}}}
+    (folder.path / "shrink.json").write_text(json.dumps(refused))
+    smaller = gate | {"part": 0.7, "families": less, "forgetting": {"forgot": []}}
+    (folder.path / "gate.json").write_text(json.dumps(smaller))
+    shrunk = round_facts(ours, cell)
+    same = ("gap_before", "gap_after", "gain", "gains", "games", "looks")
+    assert {key: shrunk[key] for key in same} == {key: whole[key] for key in same}
+    assert (shrunk["forgetting"], shrunk["part"]) == (forgot, 0.7)
+    assert (shrunk["part_gains"], shrunk["part_forgetting"]) == ({"scripted": 0.0125}, {"forgot": []})
