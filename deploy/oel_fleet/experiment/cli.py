@@ -23,6 +23,10 @@ def experiment(
     model: Annotated[str | None, typer.Option(help="A GGUF file, or 'default' for the embedded one.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every federation.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="This seed, instead of --seeds: each machine its own. Repeatable."),
+    ] = None,
     plays: Annotated[int | None, typer.Option(min=1, help="Plays of each line, family and seed.")] = None,
     found: Annotated[
         list[Path] | None,
@@ -41,7 +45,7 @@ def experiment(
     variants and controls; each by round, family and type of file. A killed run goes on where it was: every cell, at
     most about 20 minutes, leaves a file of its own. Options are kept; given again they replace what was asked for,
     and cells that were run stay. The folder's findings.json holds all plays and no model; with `--found`, those of
-    several machines give one table.
+    several machines, of a `--seed` each, give one table.
 
     Example: `oel experiment first --rounds 3 --seeds 3 --page docs/results.md`
     """
@@ -52,10 +56,15 @@ def experiment(
     from oel_shared.errors import UsageError
 
     name = f"experiment-{name}"
-    asked = {"--only": only, "--env": environments, "--model": model, "--rounds": rounds, "--seeds": seeds}
-    unused = [option for option, value in (asked | {"--plays": plays}).items() if value is not None]
+    asked = {
+        "--only": only, "--env": environments, "--model": model, "--rounds": rounds, "--seeds": seeds,
+        "--seed": seed, "--plays": plays,
+    }  # fmt: skip
+    unused = [option for option, value in asked.items() if value is not None]
     if found and unused:
         raise UsageError(f"{unused[0]} says what to run, and with --found nothing is: leave one of them out")
+    if seeds is not None and seed:
+        raise UsageError("--seeds says how many and --seed which ones: leave one of them out")
     if found:
         told = results(together([read_findings(path) for path in found]), name)
     else:
@@ -64,7 +73,7 @@ def experiment(
             "environments": environments or None,
             "rows": only or None,
             "rounds": rounds,
-            "seeds": None if seeds is None else list(range(seeds)),
+            "seeds": list(dict.fromkeys(seed or ())) or (None if seeds is None else list(range(seeds))),
             "plays": plays,
         }
         ours = open_experiment(Path("runs") / name, {k: v for k, v in given.items() if v is not None})
