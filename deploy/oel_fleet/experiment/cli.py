@@ -28,6 +28,10 @@ def experiment(
         typer.Option(min=0, help="This seed, instead of --seeds: each machine its own. Repeatable."),
     ] = None,
     plays: Annotated[int | None, typer.Option(min=1, help="Plays of each line, family and seed.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cores that it uses: 2, or 1 for each of several runs side by side."),
+    ] = None,
     found: Annotated[
         list[Path] | None,
         typer.Option(
@@ -58,7 +62,7 @@ def experiment(
     name = f"experiment-{name}"
     asked = {
         "--only": only, "--env": environments, "--model": model, "--rounds": rounds, "--seeds": seeds,
-        "--seed": seed, "--plays": plays,
+        "--seed": seed, "--plays": plays, "--threads": threads,
     }  # fmt: skip
     unused = [option for option, value in asked.items() if value is not None]
     if found and unused:
@@ -75,6 +79,7 @@ def experiment(
             "rounds": rounds,
             "seeds": list(dict.fromkeys(seed or ())) or (None if seeds is None else list(range(seeds))),
             "plays": plays,
+            "threads": threads,
         }
         ours = open_experiment(Path("runs") / name, {k: v for k, v in given.items() if v is not None})
         try:

@@ -44,11 +44,12 @@ def test_a_machine_may_run_one_seed_and_all_of_them_make_one_table(tmp_path, mon
     for seed in (3, 1):
         (tmp_path / f"machine-{seed}").mkdir()
         monkeypatch.chdir(tmp_path / f"machine-{seed}")
-        words = f"tiny --only random --env {SPEC} --seed {seed} --plays 4".split()
+        words = f"tiny --only random --env {SPEC} --seed {seed} --plays 4 --threads 1".split()
         ran = CliRunner().invoke(app, words)
         assert ran.exit_code == 0, ran.output
         parts += ["--found", str(Path("runs/experiment-tiny/findings.json").resolve())]
     told = json.loads(CliRunner().invoke(app, ["tiny", *parts, "--json"]).stdout)
+    assert told["plan"]["threads"] == 1
     assert told["plan"]["seeds"] == [3, 1]  # as their findings were given
     assert {(row["seeds"], row["plays"]) for row in told["rows"]} == {(2, 8)}
 
