@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -61,10 +61,21 @@ def _attend(
     return attends.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
 
 
+def fused_kernels() -> AbstractContextManager[None]:
+    """Within it a GPU's fused attention is torch's own.
+
+    cuDNN's, which torch 2.13 prefers on Hopper cards, plans anew for every length, tens of milliseconds each on the
+    host, and its gradient can be NaN where a mask is given (pytorch issue 196678).
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+
 def fused_attention(q_BHLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, hidden: Tensor, scaling: float) -> Tensor:
     """torch's fused attention, each key and value repeated for the heads that share it.
 
-    Left to torch (`enable_gqa`), with a mask most cards are given the plain kernel, which keeps all scores.
+    Left to torch (`enable_gqa`), a mask leaves only the plain kernel of `fused_kernels`, which keeps all scores.
     """
     groups = q_BHLD.shape[1] // k_BKSD.shape[1]
     k_BHSD, v_BHSD = (x.repeat_interleave(groups, 1) for x in (k_BKSD, v_BKSD))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from oel_server.learner.attention import fused_kernels
 from oel_server.learner.fused import fused_blocks
 from oel_server.learner.memory import kept_memory
 from oel_server.learner.norm import rms_norm
+from oel_server.learner.splitting import split_weights
 from oel_shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,13 +69,11 @@ def cast_once(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def on_device(
-    model: PreTrainedModel, device: torch.device, before: Callable[[PreTrainedModel], None] | None = None
-) -> Iterator[None]:
+def on_device(model: PreTrainedModel, device: torch.device, split: bool = False) -> Iterator[None]:
     """Within it the model computes on a device, as `cast_once` leaves it; at the end it is home as it was.
 
     Args:
-        before: done to it before it is moved.
+        split: its weights over all processes, see `split_weights`; it does not come home then.
     """
     home = model.device
     try:
@@ -83,13 +83,16 @@ def on_device(
             kept_memory() if on_cpu else nullcontext(),
             cast_once(model, device),
             fused_blocks(model) if on_cpu else nullcontext(),
+            nullcontext() if on_cpu else fused_kernels(),
         ):
-            if before:
-                before(model)
+            if split:
+                # Before it is moved: a model that one GPU cannot hold is never on it whole.
+                split_weights(model, device)
             model.to(device)
             yield
     finally:
-        model.to(home)
+        if not split:
+            model.to(home)
 
 
 def _feeding(block: Any) -> Iterator[torch.nn.Module]:
@@ -134,7 +137,7 @@ def recomputing(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 
 def _is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    # Emulated bf16 products, as on older CPUs, would be slower than float32.
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Emulated bf16 products, as on older CPUs and GPUs, would be slower than float32.
     has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())

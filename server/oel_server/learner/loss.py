@@ -104,11 +104,13 @@ class _TokenReverseKl(torch.autograd.Function):
 
 
 _ROWS = 8
-"""Positions at once: of 49,152 tokens in float32 they still lie in a cache, where an answer's 64 would not."""
+"""Positions at once on a CPU: of 49,152 tokens in float32 they still lie in a cache, where an answer's 64 would
+not. A GPU, to which the host sends each piece of work, takes all that it is given."""
 
 
 def _rows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(torch.split(tensor, _ROWS) for tensor in tensors), strict=True)
+    at_once = max(len(tensors[0]), 1) if tensors[0].is_cuda else _ROWS
+    return zip(*(torch.split(tensor, at_once) for tensor in tensors), strict=True)
 
 
 def _kl_and_slopes(student_TV: Tensor, teacher_TV: Tensor, top_TK: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,8 @@ from oel_server.learner.packing import (
     pack,
     read_row,
 )
-from oel_server.learner.processes import is_split
 from oel_server.learner.row_attention import Seen
+from oel_server.learner.splitting import is_split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

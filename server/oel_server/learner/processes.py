@@ -10,15 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from oel_server.learner.compute import DeviceName, pick_device
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,18 @@ class Processes:
         for tensor, total in zip(given, torch.split(together, [t.numel() for t in given]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    def agreed(self, tensor: Tensor, device: torch.device) -> Tensor:
+        """A tensor of the CPU as the first process has it: what GPUs sum in no fixed order may differ in its end.
+
+        Args:
+            device: where the processes' messages lie.
+        """
+        if self.count == 1:
+            return tensor
+        sent = tensor.to(device)
+        torch.distributed.broadcast(sent, 0)
+        return sent.cpu()
+
 
 ALONE = Processes()
 
@@ -69,22 +77,3 @@ def joined(device: DeviceName) -> Processes:
     # It gives each process a GPU of its own and picks what they talk through: nccl, or gloo on CPUs.
     state = PartialState(cpu=pick_device(device).type == "cpu")
     return Processes(state.process_index, state.num_processes)
-
-
-def is_split(model: PreTrainedModel) -> bool:
-    """Whether `split_weights` was called for a model."""
-    from torch.distributed.fsdp import FSDPModule
-
-    return isinstance(model.base_model.layers[0], FSDPModule)
-
-
-def split_weights(model: PreTrainedModel) -> None:
-    """Keep a share of each block's frozen linear weights in each process, gathered when the block runs (FSDP).
-
-    What is small or trained stays whole everywhere. The model is of no use outside this run afterwards.
-    """
-    from torch.distributed.fsdp import fully_shard
-
-    for block in model.base_model.layers:
-        split = {module.weight for module in block.modules() if isinstance(module, torch.nn.Linear)}
-        fully_shard(block, ignored_params=set(block.parameters()) - split)

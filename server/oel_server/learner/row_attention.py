@@ -166,11 +166,16 @@ def _fused(
     """The same by the GPU's own kernels."""
     parts = []
     for stack, hidden_BLL in zip(hidden.stacks, hidden.masks(window, q_NHD.dtype), strict=True):
-        q_BHLD, k_BKLD, v_BKLD = (x[stack.places_BL].transpose(1, 2) for x in (q_NHD, k_NKD, v_NKD))
+        # By `index_select`, whose gradient is one sum; that of x[places] sorts all places first.
+        places, shape = stack.places_BL.flatten(), stack.places_BL.shape
+        q_BHLD, k_BKLD, v_BKLD = (
+            x.index_select(0, places).view(*shape, *x.shape[1:]).transpose(1, 2)
+            for x in (q_NHD, k_NKD, v_NKD)
+        )
         out_BHLD = fused_attention(q_BHLD, k_BKLD, v_BKLD, hidden_BLL[:, None], scaling)
         parts.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     _, answering = hidden.rows(1)
-    return torch.cat(parts)[answering]
+    return torch.cat(parts).index_select(0, answering)
 
 
 class _StackedAttention(torch.autograd.Function):

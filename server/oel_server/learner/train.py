@@ -26,7 +26,7 @@ from oel_server.learner.items import NOT_LEARNT_FROM, DistilConfig, DistilResult
 from oel_server.learner.loss import weighted_mean
 from oel_server.learner.master import Master
 from oel_server.learner.objective import Objective
-from oel_server.learner.processes import ALONE, Processes, split_weights
+from oel_server.learner.processes import ALONE, Processes
 from oel_shared.errors import StateError
 
 if TYPE_CHECKING:
@@ -68,11 +68,9 @@ def distil(
     measured = _measured(items, config)
     mark = _fingerprint(master, items, config) if checkpoint_dir else ""
     checkpoint = Checkpoint(checkpoint_dir / "distil.pt", mark) if checkpoint_dir else None
-    # Before it is moved: a model that one GPU cannot hold is never on it whole.
-    split = split_weights if config.shard and processes.count > 1 else None
     with (
         _threads(config.threads),
-        on_device(model, device, split),
+        on_device(model, device, split=config.shard and processes.count > 1),
         # What is computed again in the backward pass needs it too.
         own_attention(model),
         recomputing(model, config.recompute),
@@ -85,7 +83,7 @@ def distil(
             for part in _parts(measured, config.batch_states):
                 objective = objective.answered(part, time=0)
         before = _gaps(objective, measured, config.batch_states)
-        weights = _focused(objective, items, weights, config)
+        weights = processes.agreed(_focused(objective, items, weights, config), device)
         with lora(model, config.rank, config.alpha, config.seed) as student:
             goal = replace(objective, forward=config.forward, temperature=config.temperature)
             losses = _train(student, goal, weights, config, checkpoint, on_step, processes)

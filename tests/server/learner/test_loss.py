@@ -129,6 +129,19 @@ def test_a_tail_that_weighs_less_than_any_number_is_no_nan():
     assert torch.isfinite(student.grad).all()
 
 
+def test_rows_taken_all_at_once_give_what_a_few_at_a_time_give(monkeypatch):
+    found, dice = [], torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 20, VOCABULARY, generator=dice)
+    for rows in (3, 20):
+        monkeypatch.setattr("oel_server.learner.loss._ROWS", rows)
+        leaf = student.clone().requires_grad_()
+        kl = token_reverse_kl(leaf, teacher, 5)
+        kl.sum().backward()
+        found.append((kl.detach(), leaf.grad))
+    for few, all_at_once in zip(*found, strict=True):
+        torch.testing.assert_close(few, all_at_once)
+
+
 def test_products_in_bf16_are_summed_in_float32():
     logits = torch.tensor(random_logits(0)).bfloat16()
     assert token_reverse_kl(logits, logits.flip(0), 8).dtype == torch.float32

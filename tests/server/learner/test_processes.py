@@ -38,22 +38,60 @@ import test_processes as test
 from oel_server.learner import compute
 from oel_server.learner.master import load_master
 from oel_server.learner.processes import joined
+from oel_server.learner import train
 from oel_server.learner.train import distil
+from oel_shared.errors import StateError
+from torch.distributed.tensor import DTensor
 
-model, out, shard = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "shard"
+model, out = Path(sys.argv[1]), Path(sys.argv[2])
 compute._is_fast = lambda device: False
 ours, items = joined("cpu"), test.QUESTIONS if sys.argv[3] == "questions" else test.ITEMS
-result = distil(
-    load_master(model, None), items, test.replace(test.CONFIG, shard=shard), out / "checkpoint", processes=ours
-)
+config, master, gathered = test.config_of(sys.argv[3]), load_master(model, None), []
+
+
+def gaps(*given, measure=train._gaps):
+    found = measure(*given)
+    for block in master.model.base_model.layers:
+        layer = block.self_attn.q_proj
+        gathered.append(not isinstance(getattr(layer, "base_layer", layer).weight, DTensor))
+    return found
+
+
+train._gaps = gaps
+try:
+    result = distil(master, items, config, out / "checkpoint", processes=ours)
+except StateError as error:
+    (out / f"{ours.rank}.json").write_text(test.json.dumps(str(error)))
+    raise
+if config.shard:
+    assert gathered and not any(gathered), "a block stays gathered after a pass without a gradient"
 result.update.save(out / f"{ours.rank}.safetensors")
 found = [ours.count, result.losses, result.gap_before, result.gap_after]
 (out / f"{ours.rank}.json").write_text(test.json.dumps(found))
 """
 
 
+def config_of(way: str) -> DistilConfig:
+    more = {
+        "shard": {"shard": True},
+        "shard, computed again": {"shard": True, "recompute": True},
+        "focus": {"focus": 0.5},
+        "diverges": {"shard": True, "lr": 1e30},
+    }
+    return replace(CONFIG, **more.get(way, {}))
+
+
 def together(model: Path, out: Path, way: str) -> list[tuple[list, Update]]:
     """What each of two processes found that train together through gloo."""
+    said = trained(model, out, way)
+    assert [code for code, _ in said] == [0, 0], said[0][1][-2000:]
+    return [
+        (json.loads((out / f"{r}.json").read_text()), Update.load(out / f"{r}.safetensors")) for r in range(2)
+    ]
+
+
+def trained(model: Path, out: Path, way: str) -> list[tuple[int, str]]:
+    """The exit status of two such processes, and what they wrote to stderr."""
     out.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -70,16 +108,12 @@ def together(model: Path, out: Path, way: str) -> list[tuple[list, Update]]:
         for rank in range(2)
     ]
     try:
-        for process in started:
-            _, said = process.communicate(timeout=300)
-            assert process.returncode == 0, said[-2000:]
+        said = [process.communicate(timeout=300)[1] for process in started]
     finally:
         for process in started:
             process.kill()
             process.wait()
-    return [
-        (json.loads((out / f"{r}.json").read_text()), Update.load(out / f"{r}.safetensors")) for r in range(2)
-    ]
+    return [(process.returncode, one) for process, one in zip(started, said, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +126,15 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["whole", "shard", "questions"])
+@pytest.mark.parametrize("way", ["whole", "shard", "shard, computed again", "focus", "questions"])
 def test_two_processes_learn_what_one_learns(alone, tmp_path, way, monkeypatch):
     model, expected = alone
     if way == "questions":
         monkeypatch.setattr(compute, "_is_fast", lambda device: False)
         expected = distil(load_master(model, None), QUESTIONS, CONFIG)
+    if way == "focus":
+        monkeypatch.setattr(compute, "_is_fast", lambda device: False)
+        expected = distil(load_master(model, None), ITEMS, config_of(way))
     for (count, losses, before, after), update in together(model, tmp_path / "out", way):
         assert count == 2
         assert losses == pytest.approx(expected.losses, rel=1e-5)
@@ -105,6 +142,15 @@ def test_two_processes_learn_what_one_learns(alone, tmp_path, way, monkeypatch):
         for name, delta in expected.update.deltas.items():
             assert float((update.deltas[name] - delta).abs().max()) < 1e-3 * float(delta.abs().max())
     assert (tmp_path / "out" / "checkpoint" / "distil.pt").exists()
+
+
+@pytest.mark.slow
+def test_split_weights_that_diverge_say_so(alone, tmp_path):
+    model, _ = alone
+    said = trained(model, tmp_path / "out", "diverges")
+    assert all(code for code, _ in said)
+    told = [json.loads((tmp_path / "out" / f"{rank}.json").read_text()) for rank in range(2)]
+    assert all("training diverged" in one for one in told), told
 
 
 def test_shares_are_the_whole_batch_once_and_what_is_done_for_nothing_counts_nothing():
