@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oel_server import releases, shipping
+from oel_server import learning, releases, shipping
 from oel_server.erase import erase_lesson
 from oel_server.round import Round
 from oel_server.stages import RoundFolder, master_path, open_round
@@ -20,20 +20,25 @@ def world(tmp_path, tiny_llama):
     return small_world(tmp_path, tiny_llama)
 
 
-def killed(*_):
-    raise KeyboardInterrupt
+def run_until(world, monkeypatch, owner, name):
+    """Run the open round, which is killed where it comes to `owner.name`."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(owner, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.round().run()
 
 
 @pytest.mark.usefixtures("unlearnable")
 def test_a_killed_round_goes_on_without_asking_the_devices_again(world, monkeypatch):
     world.device_reports(10, 11)
     world.base_plays = lambda prompt, choice: 0.0
-    monkeypatch.setattr("oel_server.learning.precheck", killed)
-    with pytest.raises(KeyboardInterrupt):
-        world.round().run()
+    run_until(world, monkeypatch, learning, "precheck")
     assert world.stages(1) == ["collect", "merge", "practise"]
     assert all(player.closed for player in world.players)
-    monkeypatch.undo()
     world.opened.clear()
     world.device_reports(10, supports=19)  # comes too late for this round
     assert "precheck" in world.round().run()["reason"]
@@ -44,10 +49,7 @@ def test_a_killed_round_goes_on_without_asking_the_devices_again(world, monkeypa
 @pytest.mark.usefixtures("unlearnable")
 def test_settings_that_changed_while_a_round_is_open_are_one_clear_line(world, monkeypatch):
     world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr("oel_server.learning.precheck", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
+    run_until(world, monkeypatch, learning, "precheck")
     file = world.server / "config.toml"
     file.write_text(file.read_text().replace("seed = 1", "seed = 2"))
     with pytest.raises(StateError, match="put its `environments`, `practice_games` and `seed` back"):
@@ -57,10 +59,7 @@ def test_settings_that_changed_while_a_round_is_open_are_one_clear_line(world, m
 def killed_while_it_tells(world, monkeypatch):
     """A round that has published, and was killed before it ended."""
     world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr(Round, "announce", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
+    run_until(world, monkeypatch, Round, "announce")
     assert RoundFolder(world.server, 1).result("release") is None
     return releases.list_releases(world.server / "releases")
 
@@ -68,10 +67,7 @@ def killed_while_it_tells(world, monkeypatch):
 @pytest.mark.parametrize("at", ["announce", "settle", "keep_only"])
 def test_a_round_killed_after_it_published_tells_of_the_release_as_it_is(world, monkeypatch, at):
     world.device_reports(10, 11)
-    with monkeypatch.context() as killing:
-        killing.setattr(Round if at == "announce" else shipping, at, killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.round().run()
+    run_until(world, monkeypatch, Round if at == "announce" else shipping, at)
     published = releases.list_releases(world.server / "releases")
     assert RoundFolder(world.server, 1).result("release") is None
     found = world.round().run()

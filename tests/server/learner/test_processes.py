@@ -45,8 +45,8 @@ from torch.distributed.tensor import DTensor
 
 model, out = Path(sys.argv[1]), Path(sys.argv[2])
 compute._is_fast = lambda device: False
-ours, items = joined("cpu"), test.QUESTIONS if sys.argv[3] == "questions" else test.ITEMS
-config, master, gathered = test.config_of(sys.argv[3]), load_master(model, None), []
+ours, items, config = joined("cpu"), test.items_of(sys.argv[3]), test.config_of(sys.argv[3])
+master, gathered = load_master(model, None), []
 
 
 def gaps(*given, measure=train._gaps):
@@ -69,6 +69,10 @@ result.update.save(out / f"{ours.rank}.safetensors")
 found = [ours.count, result.losses, result.gap_before, result.gap_after]
 (out / f"{ours.rank}.json").write_text(test.json.dumps(found))
 """
+
+
+def items_of(way: str) -> list[ChoiceItem | AnswerItem]:
+    return QUESTIONS if way == "questions" else ITEMS
 
 
 def config_of(way: str) -> DistilConfig:
@@ -129,12 +133,9 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("way", ["whole", "shard", "shard, computed again", "focus", "questions"])
 def test_two_processes_learn_what_one_learns(alone, tmp_path, way, monkeypatch):
     model, expected = alone
-    if way == "questions":
+    if way in ("questions", "focus"):
         monkeypatch.setattr(compute, "_is_fast", lambda device: False)
-        expected = distil(load_master(model, None), QUESTIONS, CONFIG)
-    if way == "focus":
-        monkeypatch.setattr(compute, "_is_fast", lambda device: False)
-        expected = distil(load_master(model, None), ITEMS, config_of(way))
+        expected = distil(load_master(model, None), items_of(way), config_of(way))
     for (count, losses, before, after), update in together(model, tmp_path / "out", way):
         assert count == 2
         assert losses == pytest.approx(expected.losses, rel=1e-5)
