@@ -2,10 +2,12 @@
 
 STYLE = """
 :root { --ink: #1c2733; --soft: #5b6b7b; --line: #dde4ea; --paper: #fff; --wash: #f5f8fa;
-  --after: #0b7a75; --before: #9aa8b5; --random: #c2571a; --up: #5468c9; --warn: #9c2f1f; }
+  --after: #0b7a75; --before: #9aa8b5; --random: #c2571a; --up: #5468c9; --warn: #9c2f1f;
+  --other-1: #8e4fa3; --other-2: #9a7b0a; --other-3: #c0447a; --other-4: #7a5a44; --other-5: #3f7d20; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9fb0c0; --line: #32404d;
   --paper: #141b22; --wash: #1b242d; --after: #3cc4b4; --before: #7d8d9b; --random: #f0904f;
-  --up: #93a4f5; --warn: #ff9b87; } }
+  --up: #93a4f5; --warn: #ff9b87;
+  --other-1: #c792dc; --other-2: #d9b93f; --other-3: #f08ab5; --other-4: #c4a28a; --other-5: #8fcf6a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--wash); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -45,8 +47,11 @@ svg .whisker.before { stroke: var(--before); }
 svg polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .line-1 { stroke: var(--after); } svg .dot.line-1 { fill: var(--after); }
 svg .line-2 { stroke: var(--up); } svg .dot.line-2 { fill: var(--up); }
-svg .line-3 { stroke: var(--random); } svg .dot.line-3 { fill: var(--random); }
-svg .line-4 { stroke: var(--before); } svg .dot.line-4 { fill: var(--before); }
+svg .line-3 { stroke: var(--other-1); } svg .dot.line-3 { fill: var(--other-1); }
+svg .line-4 { stroke: var(--other-2); } svg .dot.line-4 { fill: var(--other-2); }
+svg .line-5 { stroke: var(--other-3); } svg .dot.line-5 { fill: var(--other-3); }
+svg .line-6 { stroke: var(--other-4); } svg .dot.line-6 { fill: var(--other-4); }
+svg .line-7 { stroke: var(--other-5); } svg .dot.line-7 { fill: var(--other-5); }
 svg .dot.hollow { fill: var(--paper); stroke-width: 2; }
 svg rect.up { fill: var(--up); } svg rect.down { fill: var(--after); }
 """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from oel_fleet.experiment.by_round import plots
+import re
+
+from oel_fleet.experiment.by_round import FEDERATIONS, plots
+from oel_fleet.experiment.plan import ROWS
 from oel_fleet.experiment.table import publish_results
 from tiny_experiment import line, results
 
@@ -17,6 +20,22 @@ def test_every_family_has_a_picture_of_its_releases_with_base_and_random_play_be
         assert f">{words}</text>" in svg
     score = line(found, "opcd")["score"]
     assert f"OPCD: {100 * score['mean']:.1f} % ({100 * score['low']:.1f} to" in svg
+
+
+def test_federations_of_one_round_stand_beside_each_other_in_colours_of_their_own(done):
+    svg = plots(results(done))["tiny-scripted"]
+    place = {
+        name: re.search(rf'<circle class="dot {style}" cx="([\d.]+)" [^>]*><title>', svg)
+        for name, style in FEDERATIONS.items()
+    }
+    measured = {name: float(found[1]) for name, found in place.items() if found}
+    assert len(measured) > 1
+    assert len(set(measured.values())) == len(measured)
+    assert len(set(FEDERATIONS.values())) == len(FEDERATIONS)
+
+
+def test_every_row_of_releases_can_be_drawn():
+    assert set(FEDERATIONS) == {name for name, row in ROWS.items() if row.file == "end"}
 
 
 def test_without_a_release_there_is_nothing_to_draw(done):
